@@ -1,0 +1,2 @@
+//! The `modipc` command.
+fn main() {}
