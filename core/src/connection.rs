@@ -180,6 +180,13 @@ pub enum Event {
     Closed(CloseReason),
 }
 
+/// One step of the machine: what came, and what was decided. Its `Display` is one line of the trace format.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Step {
+    /// When, in microseconds.
+    pub now: u64,
+}
+
 /// How [`Connection::pull_events`] left off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pull {
@@ -222,23 +229,37 @@ pub struct Connection<R: Role, D: Dialect> {
 impl<R: Role, D: Dialect> Connection<R, D> {
     /// A connection whose stream has just been connected.
     #[must_use]
-    pub fn new(now: u64, config: Config, dialect: D) -> Self { todo!() }
+    pub fn new(now: u64, config: Config, dialect: D) -> Self {
+        todo!()
+    }
 
     // ---- the world in ----
 
     /// Bytes arrived.
-    pub fn recv(&mut self, now: u64, bytes: &[u8]) { todo!() }
+    pub fn recv(&mut self, now: u64, bytes: &[u8]) {
+        todo!()
+    }
     /// If the next bytes belong to a bulk body, its buffer to read into. Give it back with [`Connection::recv_bulk`] before
     /// any other input; [`Connection::recv`] may follow with what was read beyond it.
-    pub fn take_bulk(&mut self) -> Option<BulkBuf> { todo!() }
+    pub fn take_bulk(&mut self) -> Option<BulkBuf> {
+        todo!()
+    }
     /// `n` bytes were read into the buffer.
-    pub fn recv_bulk(&mut self, now: u64, buf: BulkBuf, n: usize) { todo!() }
+    pub fn recv_bulk(&mut self, now: u64, buf: BulkBuf, n: usize) {
+        todo!()
+    }
     /// The stream ended.
-    pub fn recv_eof(&mut self, now: u64) { todo!() }
+    pub fn recv_eof(&mut self, now: u64) {
+        todo!()
+    }
     /// The transport failed.
-    pub fn recv_failure(&mut self, now: u64) { todo!() }
+    pub fn recv_failure(&mut self, now: u64) {
+        todo!()
+    }
     /// The time of [`Connection::deadline`] has come. Too early is harmless.
-    pub fn handle_timeout(&mut self, now: u64) { todo!() }
+    pub fn handle_timeout(&mut self, now: u64) {
+        todo!()
+    }
 
     // ---- commands ----
 
@@ -246,78 +267,134 @@ impl<R: Role, D: Dialect> Connection<R, D> {
     ///
     /// # Errors
     /// [`Refused`]; nothing was sent.
-    pub fn call(&mut self, now: u64, options: &CallOptions, body: Body<'_>, key: u64) -> Result<CallId, Refused> { todo!() }
+    pub fn call(
+        &mut self,
+        now: u64,
+        options: &CallOptions,
+        body: Body<'_>,
+        key: u64,
+    ) -> Result<CallId, Refused> {
+        todo!()
+    }
     /// Gives up a call of ours: its outcome is [`Outcome::Cancelled`], now.
     ///
     /// # Errors
     /// The call is not open.
-    pub fn cancel(&mut self, now: u64, id: CallId) -> Result<(), Refused> { todo!() }
+    pub fn cancel(&mut self, now: u64, id: CallId) -> Result<(), Refused> {
+        todo!()
+    }
     /// Answers a call of the peer.
     ///
     /// # Errors
     /// [`Refused`]; the call stays open (answer it with something shorter if the body was too long).
-    pub fn reply(&mut self, now: u64, id: CallId, body: Body<'_>) -> Result<(), Refused> { todo!() }
+    pub fn reply(&mut self, now: u64, id: CallId, body: Body<'_>) -> Result<(), Refused> {
+        todo!()
+    }
     /// Tells the caller how far its call is. No-op in the plain profile.
     ///
     /// # Errors
     /// The call is not open.
-    pub fn progress(&mut self, now: u64, id: CallId, done: u64, total: u64) -> Result<(), Refused> { todo!() }
+    pub fn progress(&mut self, now: u64, id: CallId, done: u64, total: u64) -> Result<(), Refused> {
+        todo!()
+    }
     /// Asks whether the peer is alive; [`Event::Pong`] or the end of the connection follows within [`Config::ping_us`].
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn ping(&mut self, now: u64) -> Result<u64, Refused> { todo!() }
+    pub fn ping(&mut self, now: u64) -> Result<u64, Refused> {
+        todo!()
+    }
     /// Begins to drain [G-1].
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn goodbye(&mut self, now: u64, reason: u32, detail: &str) -> Result<(), Refused> { todo!() }
+    pub fn goodbye(&mut self, now: u64, reason: u32, detail: &str) -> Result<(), Refused> {
+        todo!()
+    }
     /// Drops the connection now.
-    pub fn abort(&mut self, now: u64) { todo!() }
+    pub fn abort(&mut self, now: u64) {
+        todo!()
+    }
 
     // ---- out ----
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> { todo!() }
+    pub fn poll_event(&mut self) -> Option<Event> {
+        todo!()
+    }
     /// The next outcome of a call of ours, with the key given to [`Connection::call`].
-    pub fn poll_outcome(&mut self) -> Option<(u64, Outcome)> { todo!() }
+    pub fn poll_outcome(&mut self) -> Option<(u64, Outcome)> {
+        todo!()
+    }
     /// Everything that waits for the transport, or `None`. There is at most one batch out at a time.
-    pub fn take_batch(&mut self, now: u64) -> Option<Batch> { todo!() }
+    pub fn take_batch(&mut self, now: u64) -> Option<Batch> {
+        todo!()
+    }
     /// A batch that was written whole comes back, so that its buffer is used again.
-    pub fn batch_done(&mut self, batch: Batch) { todo!() }
+    pub fn batch_done(&mut self, batch: Batch) {
+        todo!()
+    }
     /// When [`Connection::handle_timeout`] is to be called. It may be too early, never too late.
     #[must_use]
-    pub fn deadline(&self) -> Option<u64> { todo!() }
+    pub fn deadline(&self) -> Option<u64> {
+        todo!()
+    }
 
     // ---- looks ----
 
     /// Whether [`Connection::take_batch`] would give something.
     #[must_use]
-    pub fn wants_write(&self) -> bool { todo!() }
+    pub fn wants_write(&self) -> bool {
+        todo!()
+    }
     /// Events that wait in [`Connection::poll_event`].
     #[must_use]
-    pub fn events_len(&self) -> usize { todo!() }
+    pub fn events_len(&self) -> usize {
+        todo!()
+    }
     /// Whether calls can be issued.
     #[must_use]
-    pub fn is_active(&self) -> bool { todo!() }
+    pub fn is_active(&self) -> bool {
+        todo!()
+    }
     /// Why the connection ended, if it did. Bytes may still wait in [`Connection::take_batch`]: the last words to the peer.
     #[must_use]
-    pub fn closed(&self) -> Option<CloseReason> { todo!() }
+    pub fn closed(&self) -> Option<CloseReason> {
+        todo!()
+    }
     /// Calls of ours that are open.
     #[must_use]
-    pub fn calls_open(&self) -> usize { todo!() }
+    pub fn calls_open(&self) -> usize {
+        todo!()
+    }
     /// Calls of the peer that are open.
     #[must_use]
-    pub fn served_open(&self) -> usize { todo!() }
+    pub fn served_open(&self) -> usize {
+        todo!()
+    }
     /// Bytes that wait for the transport.
     #[must_use]
-    pub fn outbox_bytes(&self) -> usize { todo!() }
+    pub fn outbox_bytes(&self) -> usize {
+        todo!()
+    }
     /// The profile that was agreed on.
     #[must_use]
-    pub fn profile(&self) -> Profile { todo!() }
+    pub fn profile(&self) -> Profile {
+        todo!()
+    }
+    /// Begins to record [`Step`]s, keeping the last `steps_max`; they wait for [`Connection::poll_step`].
+    pub fn record_steps(&mut self, steps_max: usize) {
+        todo!()
+    }
+    /// The next recorded step.
+    pub fn poll_step(&mut self) -> Option<Step> {
+        todo!()
+    }
     /// What the peer announced that we may send it.
     #[must_use]
-    pub fn peer_limits(&self) -> &Limits { todo!() }
+    pub fn peer_limits(&self) -> &Limits {
+        todo!()
+    }
 }
 
 #[allow(unused_variables, clippy::todo)]
@@ -326,12 +403,16 @@ impl<D: Dialect> Connection<Module, D> {
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn hello(&mut self, now: u64, hello: Hello) -> Result<(), Refused> { todo!() }
+    pub fn hello(&mut self, now: u64, hello: Hello) -> Result<(), Refused> {
+        todo!()
+    }
     /// Sends a log record; `records` hold its target and fields, which only x1 carries.
     ///
     /// # Errors
     /// [`Refused`]; [`Refused::OutboxFull`] if the host does not read: drop and count it.
-    pub fn log(&mut self, now: u64, body: Body<'_>, records: &[u8]) -> Result<(), Refused> { todo!() }
+    pub fn log(&mut self, now: u64, body: Body<'_>, records: &[u8]) -> Result<(), Refused> {
+        todo!()
+    }
 }
 
 #[allow(unused_variables, clippy::todo)]
@@ -341,12 +422,16 @@ impl<D: Dialect> Connection<Host, D> {
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn accept(&mut self, now: u64, accepted: Accepted, grants: u64) -> Result<(), Refused> { todo!() }
+    pub fn accept(&mut self, now: u64, accepted: Accepted, grants: u64) -> Result<(), Refused> {
+        todo!()
+    }
     /// Turns the module away, and closes.
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn refuse(&mut self, now: u64, refusal: Refusal) -> Result<(), Refused> { todo!() }
+    pub fn refuse(&mut self, now: u64, refusal: Refusal) -> Result<(), Refused> {
+        todo!()
+    }
     /// Grants a subscription and answers the call that asked for it: the answer goes before the first event, and after the answer
     /// of a removal goes no event of the removed topics. The answer's body is written when the position is known.
     ///
@@ -359,22 +444,34 @@ impl<D: Dialect> Connection<Host, D> {
         subscription: Subscription,
         log: &mut EventLog,
         body: Body<'_>,
-    ) -> Result<(), Refused> { todo!() }
+    ) -> Result<(), Refused> {
+        todo!()
+    }
     /// Copies events that the subscription covers from the log to the outbox, as long as there is room.
-    pub fn pull_events(&mut self, now: u64, log: &mut EventLog) -> Pull { todo!() }
+    pub fn pull_events(&mut self, now: u64, log: &mut EventLog) -> Pull {
+        todo!()
+    }
     /// The hold that this connection has on the log, if its overflow policy is [`Overflow::Wait`]; release it when the
     /// connection ends.
     #[must_use]
-    pub fn hold(&self) -> Option<HoldId> { todo!() }
+    pub fn hold(&self) -> Option<HoldId> {
+        todo!()
+    }
     /// What is subscribed now.
     #[must_use]
-    pub fn topics(&self) -> TopicSet { todo!() }
+    pub fn topics(&self) -> TopicSet {
+        todo!()
+    }
     /// Changes what the module may do, from now on, and tells it. Open calls go on.
     ///
     /// # Errors
     /// [`Refused`]
-    pub fn set_grants(&mut self, now: u64, grants: u64, names: &[String]) -> Result<(), Refused> { todo!() }
+    pub fn set_grants(&mut self, now: u64, grants: u64, names: &[String]) -> Result<(), Refused> {
+        todo!()
+    }
     /// The capabilities that are granted, as bits.
     #[must_use]
-    pub fn grants(&self) -> u64 { todo!() }
+    pub fn grants(&self) -> u64 {
+        todo!()
+    }
 }

@@ -28,12 +28,17 @@ pub trait Dialect: Clone + Eq + Hash + Debug + Send + Sync + Unpin + 'static {
     ///
     /// # Errors
     /// The violation, as soon as the bytes that are there show it.
-    fn decode_head(&self, profile: Profile, payload: &[u8], payload_len: u32) -> Result<Headed, Violation> {
+    fn decode_head<'a>(
+        &self,
+        profile: Profile,
+        payload: &'a [u8],
+        payload_len: u32,
+    ) -> Result<Headed<'a>, Violation> {
         envelope::decode_head(profile, payload, payload_len)
     }
 
     /// Appends the header for a frame, without its length prefix.
-    fn encode_head(&self, profile: Profile, head: &Head, out: &mut Vec<u8>) {
+    fn encode_head(&self, profile: Profile, head: &Head<'_>, out: &mut Vec<u8>) {
         envelope::encode_head(profile, head, out);
     }
 

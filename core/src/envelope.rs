@@ -113,7 +113,13 @@ const fn flags_allowed(kind: Kind) -> u32 {
 /// Whether the kind's `id` has a meaning; where it has none it must be zero [E-4].
 const fn has_id(kind: Kind) -> bool {
     match kind {
-        Kind::Log | Kind::Goodbye | Kind::Lagged | Kind::Credit | Kind::GrantsChanged | Kind::Hello | Kind::Answer => false,
+        Kind::Log
+        | Kind::Goodbye
+        | Kind::Lagged
+        | Kind::Credit
+        | Kind::GrantsChanged
+        | Kind::Hello
+        | Kind::Answer => false,
         Kind::Request
         | Kind::Response
         | Kind::Event
@@ -146,7 +152,12 @@ pub fn decode_head(profile: Profile, payload: &[u8], payload_len: u32) -> Result
     }
 }
 
-fn decode_plain<'a>(tag: u32, mut reader: Reader<'a>, payload: &'a [u8], payload_len: u32) -> Result<Headed<'a>, Violation> {
+fn decode_plain<'a>(
+    tag: u32,
+    mut reader: Reader<'a>,
+    payload: &'a [u8],
+    payload_len: u32,
+) -> Result<Headed<'a>, Violation> {
     let kind = u8::try_from(tag).ok().and_then(Kind::from_u8).filter(|kind| *kind <= Kind::Answer);
     let kind = kind.ok_or(Violation::UnknownKind)?;
     if !kind.is_call_or_answer() {

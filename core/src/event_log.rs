@@ -86,7 +86,9 @@ impl EventLog {
     pub fn append(&mut self, topic: u8, body: Bytes) -> Append {
         let mut evicted = 0;
         let mut bytes = self.bytes + body.len();
-        while self.entries.len() - evicted >= self.events_max || (bytes > self.bytes_max && evicted < self.entries.len()) {
+        while self.entries.len() - evicted >= self.events_max
+            || (bytes > self.bytes_max && evicted < self.entries.len())
+        {
             bytes -= self.entries.get(evicted).map_or(0, |entry| entry.body.len());
             evicted += 1;
         }

@@ -147,7 +147,9 @@ pub enum BadModuleId {
     #[error("a module id has at most 64 bytes, this one has {0}")]
     TooLong(usize),
     /// It has a character that ids do not have, at this byte.
-    #[error("a module id consists of a-z 0-9 - _ . and begins with a letter or digit; byte {0} is something else")]
+    #[error(
+        "a module id consists of a-z 0-9 - _ . and begins with a letter or digit; byte {0} is something else"
+    )]
     Character(usize),
     /// It contains `..`.
     #[error("a module id is a name and not a path: it may not contain \"..\"")]
@@ -396,7 +398,8 @@ mod tests {
             next_token: vec![1, 2],
             x1: true,
         });
-        let refused = Answer::Refused(Refusal { code: RefusalCode::BadToken, message: "m".into(), hint: "h".into() });
+        let refused =
+            Answer::Refused(Refusal { code: RefusalCode::BadToken, message: "m".into(), hint: "h".into() });
         for answer in [accepted, refused] {
             let mut bytes = Vec::new();
             answer.encode(&mut bytes);

@@ -71,7 +71,12 @@ impl Kind {
     /// Whether this kind carries a call or its answer, and so may travel as bulk.
     #[must_use]
     pub fn is_call_or_answer(self) -> bool {
-        self.bit() & (Kind::Request.bit() | Kind::Response.bit() | Kind::Invocation.bit() | Kind::InvocationResult.bit()) != 0
+        self.bit()
+            & (Kind::Request.bit()
+                | Kind::Response.bit()
+                | Kind::Invocation.bit()
+                | Kind::InvocationResult.bit())
+            != 0
     }
 
     pub(crate) const fn bit(self) -> u16 {
@@ -83,7 +88,9 @@ impl Kind {
 pub const EXTENSION_FIRST: u8 = 128;
 
 /// Which end of the connection this is. It never changes, so it is a type parameter: [`Host`] or [`Module`].
-pub trait Role: Clone + Copy + Eq + Hash + Debug + Default + Send + Sync + Unpin + 'static + sealed::Sealed {
+pub trait Role:
+    Clone + Copy + Eq + Hash + Debug + Default + Send + Sync + Unpin + 'static + sealed::Sealed
+{
     /// The kind of the calls that this role issues.
     const CALL: Kind;
     /// The kind of the answers to them.

@@ -21,7 +21,10 @@ mod outbox;
 mod topics;
 mod wire;
 
-pub use connection::{BulkBuf, CallId, CallOptions, Connection, Event, Outcome, Pull, ServedCall, SubscribeOptions, Subscription};
+pub use connection::{
+    BulkBuf, CallId, CallOptions, Connection, Event, Outcome, Pull, ServedCall, Step, SubscribeOptions,
+    Subscription,
+};
 pub use dialect::{CallClass, CallRefusal, Dialect, Meaning};
 pub use envelope::{Head, Headed, IdempotencyKey, Profile, Records, TraceContext};
 pub use error::{CloseReason, Initiator, Refused, Violation};
