@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod link;
 mod runtime;
