@@ -13,7 +13,9 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::block::{ParsedBlock, TxSpan};
 use crate::check::Body;
 use crate::error::{BlockFault, StoreError};
-use crate::tables::{self, OutPointKey, TransactionRow, UtxoRow, hash_bytes, outpoint_key, txid_bytes};
+use crate::tables::{
+    self, OutPointKey, SpendRow, TransactionRow, UtxoRow, hash_bytes, outpoint_key, txid_bytes,
+};
 use crate::{BlockId, rules};
 
 /// What the inputs of a block turned out to be.
@@ -55,7 +57,7 @@ struct Ledger<'txn, 'a> {
     body: &'a Body,
     transactions: Table<'txn, &'static [u8; 32], TransactionRow>,
     utxos: Table<'txn, OutPointKey<'static>, UtxoRow<'static>>,
-    spends: Table<'txn, OutPointKey<'static>, (u32, u32)>,
+    spends: Table<'txn, OutPointKey<'static>, SpendRow<'static>>,
 }
 
 /// Writes `parsed` at `place.height` and makes it the tip.
@@ -131,8 +133,9 @@ impl<'txn, 'a> Ledger<'txn, 'a> {
         spent: &mut Spent,
     ) -> Result<Option<Amount>, Refusal> {
         let mut brought = Some(Amount::ZERO);
-        for input in &tx.input {
-            let value = self.spend(index, &input.previous_output)?;
+        for (vin, input) in (0..).zip(&tx.input) {
+            let spender = (self.place.height, vin, txid_bytes(&span.txid));
+            let value = self.spend(index, &input.previous_output, spender)?;
             match value {
                 Some(_) => spent.known += 1,
                 None => spent.unknown += 1,
@@ -149,10 +152,14 @@ impl<'txn, 'a> Ledger<'txn, 'a> {
     }
 
     /// Spends one output: its value, or `None` if it is older than the anchor.
-    fn spend(&mut self, index: u32, outpoint: &OutPoint) -> Result<Option<Amount>, Refusal> {
+    fn spend(
+        &mut self,
+        index: u32,
+        outpoint: &OutPoint,
+        spender: SpendRow<'_>,
+    ) -> Result<Option<Amount>, Refusal> {
         let key = outpoint_key(outpoint);
-        let row = (self.place.height, index);
-        let earlier = self.spends.insert(key, row).map_err(|e| self.place.store(e))?;
+        let earlier = self.spends.insert(key, spender).map_err(|e| self.place.store(e))?;
         if let Some(height) = earlier.map(|row| row.value().0) {
             return Err(BlockFault::AlreadySpent { outpoint: *outpoint, height }.into());
         }

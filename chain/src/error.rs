@@ -201,6 +201,20 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+/// Why the newest block was not removed. The store is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DisconnectError {
+    /// There is no block above the anchor.
+    #[error("the newest block is the anchor {anchor}, below which this store has nothing")]
+    AtAnchor {
+        /// The anchor.
+        anchor: BlockId,
+    },
+    /// The disk or the database engine refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 struct BlockName(Option<BlockHash>);
 
 impl std::fmt::Display for BlockName {

@@ -21,15 +21,19 @@
 //! ```
 //!
 //! [`ChainStore`] is synchronous and belongs to no executor. All its reads may run at once, also beside an
-//! import; imports queue.
+//! import; imports queue. [`Chain`] is the same store as a node that modules can ask.
 
 #![forbid(unsafe_code)]
 
 mod block;
+mod chain;
 mod check;
 mod connect;
+mod disconnect;
 mod error;
 mod id;
+#[cfg(test)]
+mod power_loss;
 mod query;
 mod rules;
 mod store;
@@ -38,7 +42,8 @@ mod verify;
 
 pub mod regtest;
 
-pub use crate::error::{BlockFault, ImportError, OpenError, StoreError};
+pub use crate::chain::{Chain, KNOWN_FROM_HEIGHT, events_of_failure};
+pub use crate::error::{BlockFault, DisconnectError, ImportError, OpenError, StoreError};
 pub use crate::id::BlockId;
 pub use crate::query::{StoredHeader, StoredTransaction, Unspent, Utxo};
 pub use crate::rules::{BLOCK_WEIGHT_MAX, subsidy};

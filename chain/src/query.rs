@@ -54,8 +54,10 @@ pub enum Utxo {
     Spent {
         /// Height of the block that spent it.
         height: u32,
-        /// Place of the spending transaction in that block.
-        index: u32,
+        /// The spending transaction.
+        by: Txid,
+        /// Number of the input there.
+        input: u32,
     },
     /// Its transaction is known and created it, but nothing can ever spend it (`OP_RETURN`, an oversized script,
     /// the genesis coinbase).
@@ -140,8 +142,8 @@ impl ChainStore {
             return Ok(Utxo::Unspent(Unspent { value: Amount::from_sat(value), script, height, coinbase }));
         }
         if let Some(row) = self.table(&txn, tables::SPENDS)?.get(key).map_err(|e| self.engine(e))? {
-            let (height, index) = row.value();
-            return Ok(Utxo::Spent { height, index });
+            let (height, input, by) = row.value();
+            return Ok(Utxo::Spent { height, by: Txid::from_byte_array(*by), input });
         }
         match self.transaction_in(&txn, &outpoint.txid)? {
             Some(stored) => self.neither_unspent_nor_spent(outpoint, &stored),

@@ -55,13 +55,18 @@ impl Miner {
     /// Mines a block with `transactions` behind its coinbase, which takes the subsidy and `fees`.
     pub fn mine(&mut self, transactions: Vec<Transaction>, fees: Amount) -> Block {
         let block = self.template(transactions, fees);
-        let block = solve(block);
+        self.finish(block)
+    }
+
+    /// Solves a template, perhaps changed, and makes it this miner's tip.
+    pub fn finish(&mut self, template: Block) -> Block {
+        let block = solve(template);
         self.tip = BlockId { height: self.tip.height + 1, hash: block.block_hash() };
         self.time += 600;
         block
     }
 
-    /// The next block without proof of work, and without making it this miner's tip: for tests that spoil it.
+    /// The next block without proof of work, and without making it this miner's tip: for tests that change or spoil it.
     #[must_use]
     pub fn template(&self, transactions: Vec<Transaction>, fees: Amount) -> Block {
         let height = self.tip.height + 1;

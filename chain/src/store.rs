@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize;
 use bitcoin::p2p::Magic;
 use bitcoin::{Amount, Network};
@@ -52,7 +53,7 @@ pub struct Imported {
     /// The block, which is the tip now.
     pub block: BlockId,
     /// Its header.
-    pub header: bitcoin::block::Header,
+    pub header: Header,
     /// Number of transactions, the coinbase included.
     pub transactions: u32,
     /// Length of the raw block, in bytes.
@@ -92,10 +93,17 @@ pub struct ChainStore {
     pub(crate) network: Network,
     pub(crate) anchor: BlockId,
     /// The committed tip. It follows the commit, so a reader may see the new block before the new tip.
-    tip: RwLock<BlockId>,
+    tip: RwLock<Tip>,
     /// Held while importing.
     writer: Mutex<()>,
     _lock: Option<File>,
+}
+
+/// The newest block. Of the anchor only height and hash are known, so it has no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tip {
+    pub(crate) block: BlockId,
+    pub(crate) header: Option<Header>,
 }
 
 const FILE: &str = "chain.redb";
@@ -155,23 +163,41 @@ impl ChainStore {
     /// The newest block; the anchor while nothing was imported. Answered from memory.
     #[must_use]
     pub fn tip(&self) -> BlockId {
+        self.tip_and_header().block
+    }
+
+    /// The header of the newest block; `None` while that is the anchor, unless it is the genesis block. Answered
+    /// from memory.
+    #[must_use]
+    pub fn tip_header(&self) -> Option<Header> {
+        self.tip_and_header().header
+    }
+
+    pub(crate) fn tip_and_header(&self) -> Tip {
         *self.tip.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks a raw block, writes it into all tables in one durable transaction, and makes it the tip.
     ///
-    /// When this returns, the block is on the disk as far as the system's `fsync` can be trusted. After an
-    /// error, or if the process or machine stops before, nothing of the block is there. Imports from several
-    /// threads queue.
+    /// When this returns, the block is on the disk as far as the system's `fsync` can be trusted. If the process or
+    /// machine stops before, the block is there whole or not at all. Imports from several threads queue.
     ///
     /// # Errors
-    /// [`ImportError`]: already here, not on the tip, a rule is broken, or the disk refused.
+    /// [`ImportError`]: already here, not on the tip, a rule is broken: nothing of the block is there. If the disk
+    /// refused ([`ImportError::Store`]), nothing of it is visible here, and after reopening it is there whole or,
+    /// nearly always, not at all.
     pub fn import(&self, raw: &[u8]) -> Result<Imported, ImportError> {
+        self.import_above(raw).map(|(imported, _parent)| imported)
+    }
+
+    /// [`Self::import`], with the tip that the block was put upon.
+    pub(crate) fn import_above(&self, raw: &[u8]) -> Result<(Imported, Tip), ImportError> {
         let parsed = ParsedBlock::decode(raw).map_err(|fault| ImportError::Invalid { hash: None, fault })?;
         let invalid = |fault| ImportError::Invalid { hash: Some(parsed.hash), fault };
         check::work(&parsed.block.header, self.network).map_err(invalid)?;
 
         let _writer = self.lock_writer();
+        let parent = self.tip_and_header();
         let height = self.next_height(&parsed)?;
         let body = check::body(&parsed, height, self.network).map_err(invalid)?;
 
@@ -184,10 +210,11 @@ impl ChainStore {
         txn.commit().map_err(|error| StoreError::engine(&self.path, error))?;
 
         let block = BlockId { height, hash: parsed.hash };
-        *self.tip.write().unwrap_or_else(PoisonError::into_inner) = block;
-        Ok(Imported {
+        let header = parsed.block.header;
+        self.set_tip(Tip { block, header: Some(header) });
+        let imported = Imported {
             block,
-            header: parsed.block.header,
+            header,
             transactions: parsed.spans.len() as u32,
             bytes: raw.len() as u64,
             weight: body.weight,
@@ -197,7 +224,8 @@ impl ChainStore {
             subsidy: rules::subsidy(self.network, height),
             coinbase_paid: body.paid.first().copied().unwrap_or(Amount::ZERO),
             fees: spent.fees,
-        })
+        };
+        Ok((imported, parent))
     }
 
     /// The height that the block gets, if it follows the tip.
@@ -216,6 +244,14 @@ impl ChainStore {
             Some(stored) => Err(ImportError::AlreadyHave { block: stored.block }),
             None => Err(ImportError::NotOnTip { hash, parent, tip }),
         }
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
+    }
+
+    pub(crate) fn set_tip(&self, tip: Tip) {
+        *self.tip.write().unwrap_or_else(PoisonError::into_inner) = tip;
     }
 
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
@@ -243,8 +279,14 @@ impl ChainStore {
         if meta.anchor != anchor {
             return Err(OpenError::OtherAnchor { path, found: meta.anchor, wanted: anchor });
         }
-        let tip = RwLock::new(meta.tip);
-        Ok(Self { db, path, network, anchor, tip, writer: Mutex::new(()), _lock: lock })
+        let tip = RwLock::new(Tip { block: meta.tip, header: None });
+        let store = Self { db, path, network, anchor, tip, writer: Mutex::new(()), _lock: lock };
+        let header = store.header(&meta.tip.hash)?.map(|stored| stored.header);
+        if header.is_none() && meta.tip != anchor {
+            return Err(store.corrupt(format!("the newest block {} has no header", meta.tip)).into());
+        }
+        store.set_tip(Tip { block: meta.tip, header });
+        Ok(store)
     }
 }
 

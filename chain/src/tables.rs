@@ -41,11 +41,13 @@ pub(crate) type OutPointKey<'a> = (&'a [u8; 32], u32);
 /// (value in satoshi, height, whether of a coinbase, script).
 pub(crate) type UtxoRow<'a> = (u64, u32, bool, &'a [u8]);
 
-/// (Transaction id, output number) → (height, place in the block) of the transaction that spent it.
+/// (Transaction id, output number) → the input that spent it.
 ///
 /// It has a row for each input above the anchor, also when the output is older than the anchor: so the
 /// store can tell "spent" from "never seen", and refuses a second spend of an output that it never held.
-pub(crate) const SPENDS: TableDefinition<'_, OutPointKey<'_>, (u32, u32)> = TableDefinition::new("spends");
+pub(crate) const SPENDS: TableDefinition<'_, OutPointKey<'_>, SpendRow<'_>> = TableDefinition::new("spends");
+/// (height, number of the input, id of its transaction).
+pub(crate) type SpendRow<'a> = (u32, u32, &'a [u8; 32]);
 
 /// Keys need a reference that lives as long as the lookup.
 pub(crate) fn txid_bytes(txid: &Txid) -> &[u8; 32] {

@@ -28,15 +28,12 @@ pub struct Verified {
     pub spends: u64,
 }
 
-/// (height, place in the block) of a transaction.
-type Where = (u32, u32);
-
 /// What the tables must hold, rebuilt from the raw blocks alone.
 #[derive(Default)]
 struct Expected {
     transactions: BTreeMap<Txid, tables::TransactionRow>,
     utxos: BTreeMap<OutPoint, (u64, u32, bool, Vec<u8>)>,
-    spends: BTreeMap<OutPoint, Where>,
+    spends: BTreeMap<OutPoint, (u32, u32, Txid)>,
 }
 
 impl ChainStore {
@@ -172,7 +169,8 @@ impl ChainStore {
         for row in spends.iter().map_err(|e| self.engine(e))? {
             let (key, value) = row.map_err(|e| self.engine(e))?;
             let outpoint = outpoint(key.value());
-            if expected.spends.get(&outpoint) != Some(&value.value()) {
+            let (height, input, by) = value.value();
+            if expected.spends.get(&outpoint) != Some(&(height, input, Txid::from_byte_array(*by))) {
                 return Err(self.corrupt(format!("the row of spent output {outpoint} differs")));
             }
         }
@@ -188,9 +186,9 @@ impl Expected {
     fn add(&mut self, height: u32, parsed: &ParsedBlock<'_>) -> Result<(), String> {
         for (index, (span, tx)) in (0..).zip(parsed.spans.iter().zip(&parsed.block.txdata)) {
             if index > 0 {
-                for input in &tx.input {
+                for (vin, input) in (0..).zip(&tx.input) {
                     self.utxos.remove(&input.previous_output);
-                    if self.spends.insert(input.previous_output, (height, index)).is_some() {
+                    if self.spends.insert(input.previous_output, (height, vin, span.txid)).is_some() {
                         return Err(format!("output {} is spent again", input.previous_output));
                     }
                 }

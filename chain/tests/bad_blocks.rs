@@ -1,4 +1,5 @@
 //! Each way in which a block can be wrong gets its own answer and leaves the store as it was.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 use bitcoin::hashes::Hash as _;
 use bitcoin::{
@@ -305,7 +306,10 @@ fn spends_of_what_is_older_than_the_anchor_are_counted_and_remembered() {
     assert_eq!((imported.inputs_known, imported.inputs_unknown), (1, 1));
     assert_eq!(imported.fees, None);
     assert_eq!(imported.fees_claimed(), Some(COIN * 7));
-    assert_eq!(world.store.utxo(&older[0]).unwrap(), Utxo::Spent { height: 103, index: 1 });
+    assert_eq!(
+        world.store.utxo(&older[0]).unwrap(),
+        Utxo::Spent { height: 103, by: block.txdata[1].compute_txid(), input: 0 }
+    );
     assert_eq!(world.store.utxo(&older[1]).unwrap(), Utxo::OlderThanAnchor);
     let fault = BlockFault::AlreadySpent { outpoint: older[0], height: 103 };
     assert_eq!(world.refuses(&raw(&world.next(vec![spend(&[older[0]], &[COIN])]))), fault);

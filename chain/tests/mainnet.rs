@@ -2,6 +2,7 @@
 //!
 //! The figures were computed from the raw block by a script of its own in another language, which shares no code
 //! with this crate or its dependencies.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{Amount, Block, Network, OutPoint, Txid};
@@ -93,8 +94,8 @@ fn what_is_older_than_the_anchor_is_unknown_and_not_invented() {
     assert_eq!(store.utxo(&outpoint(COINBASE, 9)).unwrap(), Utxo::None);
     // Older than the anchor: this one the second transaction spent, of the other nothing is known.
     let foreign = outpoint("52d5375c349d6aed6e9e5a0f1d7bd72d17be31751ca7d6b34b1700306e5eb153", 1);
-    assert_eq!(store.utxo(&foreign).unwrap(), Utxo::Spent { height: 702_861, index: 1 });
     let second: Txid = SECOND.parse().unwrap();
+    assert_eq!(store.utxo(&foreign).unwrap(), Utxo::Spent { height: 702_861, by: second, input: 0 });
     assert_eq!(store.transaction(&second).unwrap().unwrap().index, 1);
     let sibling = OutPoint { vout: 0, ..foreign };
     assert_eq!(store.utxo(&sibling).unwrap(), Utxo::OlderThanAnchor);
