@@ -138,6 +138,10 @@ pub enum CloseReason {
     /// The handshake was not complete in time.
     #[error("the handshake was not complete in time")]
     HandshakeTimeout,
+    /// The module did not keep up with its events, and its overflow policy is to end (or it speaks the plain profile, which has
+    /// no lag notice) [V-4].
+    #[error("the module did not keep up with its events")]
+    SubscriberLagged,
     /// A Ping stayed unanswered.
     #[error("a ping stayed unanswered")]
     PingTimeout,

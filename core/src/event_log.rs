@@ -4,6 +4,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::limits::EVENT_BYTES_MAX;
+
 /// What happens to a subscription when events that it covers are about to be overwritten (PROTOCOL.md [V-4]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
@@ -41,6 +43,8 @@ pub enum Append {
     At(u64),
     /// This reader, whose policy is [`Overflow::Wait`], has not read the event that would be overwritten. Nothing changed.
     Full(HoldId),
+    /// The body is longer than [`EVENT_BYTES_MAX`]. Nothing changed.
+    TooLong,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +88,9 @@ impl EventLog {
 
     /// Appends an event, overwriting the oldest ones if the log is full and no reader holds them.
     pub fn append(&mut self, topic: u8, body: Bytes) -> Append {
+        if body.len() > EVENT_BYTES_MAX {
+            return Append::TooLong;
+        }
         let mut evicted = 0;
         let mut bytes = self.bytes + body.len();
         while self.entries.len() - evicted >= self.events_max

@@ -15,14 +15,19 @@ mod connection;
 mod error;
 mod event_log;
 mod hello;
+mod id_table;
 mod kind;
 mod limits;
+pub mod machine;
 mod outbox;
+mod session;
+mod step;
+pub mod table;
 mod topics;
 mod wire;
 
 pub use connection::{
-    BulkBuf, CallId, CallOptions, Connection, Event, Outcome, Pull, ServedCall, Step, SubscribeOptions,
+    BulkBuf, CallId, CallOptions, Connection, Event, Outcome, Pull, ServedCall, SubscribeOptions,
     Subscription,
 };
 pub use dialect::{CallClass, CallRefusal, Dialect, Meaning};
@@ -33,6 +38,8 @@ pub use hello::{
     Accepted, Answer, BadModuleId, Hello, HelloTail, PROTOCOL, Refusal, RefusalCode, check_module_id,
 };
 pub use kind::{EXTENSION_FIRST, Host, Kind, Module, Role};
-pub use limits::{Config, Limits};
+pub use limits::{Config, EVENT_BYTES_MAX, Limits};
 pub use outbox::{Batch, Body};
+pub use session::BodyId;
+pub use step::{Cause, Step};
 pub use topics::TopicSet;

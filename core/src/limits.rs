@@ -42,7 +42,8 @@ impl Limits {
     #[must_use]
     pub fn clamped(self) -> Limits {
         let frame = self.frame_bytes_max.clamp(Limits::FIRST_FRAME_BYTES_MAX * 5, 1 << 30);
-        let inline = self.inline_bytes_max.clamp(1 << 10, Limits::FIRST_FRAME_BYTES_MAX - 1);
+        // An event has to fit in one piece, and a body that does not fill a fragment needs no second one.
+        let inline = self.inline_bytes_max.clamp(EVENT_BYTES_MAX as u32, Limits::FIRST_FRAME_BYTES_MAX);
         let body = self.body_bytes_max.clamp(u64::from(inline), 1 << 30);
         Limits {
             frame_bytes_max: frame,
@@ -61,6 +62,9 @@ impl Default for Limits {
         Limits::DEFAULT
     }
 }
+
+/// Longest body of an event, in bytes: every receiver takes it in one piece [V-1].
+pub const EVENT_BYTES_MAX: usize = 16 << 10;
 
 /// What one side decides for itself: its limits as a receiver, and how long it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
