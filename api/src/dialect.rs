@@ -92,3 +92,76 @@ fn refused(refusal: CallRefusal) -> ErrorInfo {
         CallRefusal::Denied(missing) => ErrorInfo::denied(None, CapabilitySet::from_bits(missing)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Capability, Request};
+
+    fn classified(request: &Request) -> Meaning {
+        let mut body = Vec::new();
+        request.encode(&mut body);
+        NativeDialect.classify(Kind::Request, &body)
+    }
+
+    fn needs(capabilities: &[Capability]) -> u64 {
+        CapabilitySet::of(capabilities).bits()
+    }
+
+    #[test]
+    fn a_subscription_needs_what_its_topics_need() {
+        let meaning = classified(&Request::SubscribeEvents {
+            event_types: vec![EventType::NewBlock, EventType::PeerConnected],
+        });
+        let topics = [0, 13].into_iter().collect();
+        assert_eq!(meaning.class, CallClass::Subscribe(topics));
+        assert_eq!(meaning.needs, needs(&[Capability::SubscribeEvents, Capability::ReadNetwork]));
+
+        let none = classified(&Request::SubscribeEvents { event_types: vec![] });
+        assert_eq!(none.class, CallClass::Subscribe(TopicSet::EMPTY));
+        assert_eq!(none.needs, needs(&[Capability::SubscribeEvents]));
+    }
+
+    #[test]
+    fn unsubscribing_needs_nothing_and_may_mean_all() {
+        let all = classified(&Request::Unsubscribe { event_types: vec![] });
+        assert_eq!(all, Meaning { class: CallClass::Unsubscribe(TopicSet::ALL), needs: 0 });
+        let one = classified(&Request::Unsubscribe { event_types: vec![EventType::NewBlock] });
+        let topics = [0].into_iter().collect();
+        assert_eq!(one, Meaning { class: CallClass::Unsubscribe(topics), needs: 0 });
+    }
+
+    #[test]
+    fn ordinary_requests_need_what_the_table_says() {
+        let tip = classified(&Request::GetChainTip);
+        assert_eq!(tip, Meaning { class: CallClass::Ordinary, needs: needs(&[Capability::ReadChainState]) });
+    }
+
+    #[test]
+    fn what_does_not_decode_changes_nothing() {
+        let mut body = Vec::new();
+        Request::SubscribeEvents { event_types: vec![EventType::NewBlock] }.encode(&mut body);
+        body.push(0);
+        assert_eq!(NativeDialect.classify(Kind::Request, &body), PLAIN);
+        assert_eq!(NativeDialect.classify(Kind::Request, &[]), PLAIN);
+        assert_eq!(NativeDialect.classify(Kind::Request, &[99, 0, 0, 0, 99, 0, 0, 0]), PLAIN);
+        assert_eq!(NativeDialect.classify(Kind::Invocation, &[3, 0, 0, 0, 3, 0, 0, 0]), PLAIN);
+    }
+
+    #[test]
+    fn refusals_are_answers_of_the_calls_kind() {
+        let mut body = Vec::new();
+        let denied = CallRefusal::Denied(needs(&[Capability::ReadUtxo]));
+        NativeDialect.encode_refusal(Kind::Request, denied, &mut body);
+        let Ok(Response::Error(error)) = Response::decode(&body) else { panic!("not an error") };
+        assert_eq!(error.code, ErrorCode::PermissionDenied);
+        assert_eq!(error.missing_capabilities().names(), ["ReadUTXO"]);
+
+        body.clear();
+        NativeDialect.encode_refusal(Kind::Invocation, CallRefusal::Busy, &mut body);
+        let Ok(InvocationResult::Error(error)) = InvocationResult::decode(&body) else {
+            panic!("not an error");
+        };
+        assert_eq!(error.code, ErrorCode::Busy);
+    }
+}

@@ -14,6 +14,9 @@ mod decode_error;
 mod dialect;
 mod error_code;
 mod event;
+#[doc(hidden)]
+#[allow(clippy::panic, reason = "a property that does not hold must stop the test or the fuzzer")]
+pub mod harness;
 mod invocation;
 mod log;
 mod macros;

@@ -1,5 +1,11 @@
 //! The bodies of docs/vectors, which an independent encoder wrote: each decodes to the value that is written out here,
 //! and that value encodes to the same bytes. Frames and headers are checked where the envelope lives.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, helpers too"
+)]
 
 mod events;
 mod files;

@@ -43,6 +43,17 @@ fn x1_logs_carry_target_and_fields() {
         let decoded: Result<Vec<_>, _> = decode_fields(&records[22..]).collect();
         assert_eq!(decoded, Ok(FIELDS.to_vec()));
     }
+    let bare = LogMessage { level: LogLevel::Info, message: String::new(), module_id: "watcher".into() };
+    assert_eq!(LogMessage::decode(&x1_log_body(&vectors["x1-log-bare"], false)), Ok(bare));
+    let later = LogMessage { level: LogLevel::Info, message: "hello".into(), module_id: "watcher".into() };
+    assert_eq!(LogMessage::decode(&x1_log_body(&vectors["x1-log-later-record"], true)), Ok(later));
+}
+
+/// The body behind the id and, if there are any, the records.
+fn x1_log_body(frame: &[u8], has_records: bool) -> Bytes {
+    let after_id = Bytes::copy_from_slice(&frame[16..]);
+    let total = if has_records { u16::from_le_bytes([after_id[0], after_id[1]]).into() } else { 0 };
+    after_id.slice(if has_records { 2 + total } else { 0 }..)
 }
 
 #[test]
@@ -55,10 +66,9 @@ fn invocations_are_the_documents_bytes() {
         ("configure", Invocation::Configure { settings }),
         ("prepare-shutdown", Invocation::PrepareShutdown { grace_us: 2_500_000 }),
     ];
-    let mut names: Vec<String> = read("invocations").into_keys().collect();
-    names.retain(|name| !name.starts_with("plain-invocation-result-"));
-    assert_eq!(names.len(), expected.len());
-    let vectors = read("invocations");
+    let mut vectors = read("invocations");
+    vectors.retain(|name, _| !name.starts_with("plain-invocation-result-"));
+    assert_eq!(vectors.len(), expected.len());
     for (name, invocation) in expected {
         let body = body(&vectors[&format!("plain-invocation-{name}")], 4, 0);
         assert_eq!(Invocation::decode(&body).as_ref(), Ok(&invocation));
