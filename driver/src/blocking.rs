@@ -5,6 +5,7 @@ use modipc_core::{Body, CallOptions, CloseReason, Dialect, Role};
 
 use crate::error::CallError;
 use crate::link::Link;
+use crate::sync;
 
 /// A [`Link`] whose calls block the calling thread. The connection's task still has to run on some executor.
 ///
@@ -17,7 +18,6 @@ impl<R: Role, D: Dialect> Clone for BlockingLink<R, D> {
     }
 }
 
-#[allow(unused_variables, clippy::todo, missing_docs)]
 impl<R: Role, D: Dialect> BlockingLink<R, D> {
     /// The same link, for threads.
     #[must_use]
@@ -30,12 +30,12 @@ impl<R: Role, D: Dialect> BlockingLink<R, D> {
     /// # Errors
     /// [`CallError`]
     pub fn call(&self, options: &CallOptions, body: Body<'_>) -> Result<Bytes, CallError> {
-        todo!()
+        sync::block_on(self.0.call(options, body))
     }
 
     /// Blocks until the connection has ended.
     pub fn wait_closed(&self) -> CloseReason {
-        todo!()
+        sync::block_on(self.0.wait_closed())
     }
 
     /// The link itself.

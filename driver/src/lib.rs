@@ -7,15 +7,22 @@
 #![forbid(unsafe_code)]
 
 mod blocking;
+mod calls;
+mod cell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod half;
 mod link;
+mod read;
 mod runtime;
 mod service;
 mod stats;
+mod sync;
+mod task;
 mod trace;
 mod transport;
+mod write;
 
 pub use blocking::BlockingLink;
 pub use error::CallError;
