@@ -178,7 +178,8 @@ pub enum ImportError {
     },
     /// The block does not follow the newest one. Blocks are imported in order.
     #[error(
-        "block {hash} follows {parent}, but the newest block is {tip}: import the blocks in between first"
+        "block {hash} follows {parent}, but the newest block is {tip}: import the blocks in between first, or, if it is \
+         of another branch, take the newest blocks away down to the fork"
     )]
     NotOnTip {
         /// The block.
