@@ -1,5 +1,5 @@
 //! The bodies of docs/vectors, which an independent encoder wrote: each decodes to the value that is written out here,
-//! and that value encodes to the same bytes. Frames and headers are checked where the envelope lives.
+//! and that value encodes to the same bytes. So do the headers and the handshake in front of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,7 @@
 
 mod events;
 mod files;
+mod frames;
 mod invalid;
 mod others;
 mod requests;
