@@ -21,7 +21,7 @@ use crate::transport::{PollRead, PollWrite};
 
 /// How long a leader may leave a read waiting, in microseconds, before the task does it. An executor polls what it woke, but
 /// a future that owns the call may not (`select!` in a long arm): without this bound it would stop events and pings.
-pub(crate) const LEADER_IDLE_US: u64 = 50_000;
+pub(crate) const LEADER_IDLE_US: u64 = 200_000;
 
 /// How long the last words to the peer, and the end of the stream, may take after the connection has closed.
 pub(crate) const LAST_WORDS_US: u64 = 1_000_000;
@@ -65,6 +65,9 @@ pub(crate) struct State<R: Role, D: Dialect> {
     pub(crate) look: bool,
     /// What the task's sleep is set to.
     pub(crate) armed: u64,
+    /// The earliest deadline since the sleep was set that was earlier than it, even if it has passed away since: the next call's
+    /// will be much the same, and shall find it set.
+    asked: u64,
     /// Outcomes and events of the last read: more than one means that there is something to batch.
     pub(crate) last_read: usize,
     pub(crate) closed: Option<CloseReason>,
@@ -142,6 +145,7 @@ impl<R: Role, D: Dialect> Cell<R, D> {
             task: Task::Awake,
             look: false,
             armed: NEVER,
+            asked: NEVER,
             last_read: 0,
             closed: None,
             end: NEVER,
@@ -241,11 +245,12 @@ impl<R: Role, D: Dialect> State<R, D> {
 
     /// What the task's sleep is to be set to, unless it is set to this or an earlier time: one that was set for a call that is
     /// over may fire early, which is cheaper than setting it anew for every call.
-    pub(crate) fn arm(&mut self) -> Option<u64> {
-        let deadline = self.deadline();
-        (deadline < self.armed).then(|| {
-            self.armed = deadline;
-            deadline
+    pub(crate) fn arm(&mut self, now: u64) -> Option<u64> {
+        let asked = core::mem::replace(&mut self.asked, NEVER);
+        let at = if asked > now { asked.min(self.deadline()) } else { self.deadline() };
+        (at < self.armed).then(|| {
+            self.armed = at;
+            at
         })
     }
 
@@ -343,6 +348,9 @@ impl<R: Role, D: Dialect> State<R, D> {
                 }
             }
             Some(_) | None => self.leader_until = NEVER,
+        }
+        if self.deadline() < self.armed {
+            self.asked = self.asked.min(self.deadline());
         }
         if matches!(self.task, Task::Parked(_)) && self.task_has_work() {
             if let Task::Parked(waker) = core::mem::replace(&mut self.task, Task::Awake) {

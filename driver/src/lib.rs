@@ -20,6 +20,8 @@ mod service;
 mod stats;
 mod sync;
 mod task;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod transport;
 mod write;

@@ -128,27 +128,22 @@ impl<R: Role, D: Dialect> State<R, D> {
         }
         self.stats.bytes_in += got.bytes as u64;
         self.stats.reads += got.reads;
-        let used = match got.end {
-            GotEnd::Pending => Used::Pending,
-            GotEnd::More => Used::Ready,
-            GotEnd::Eof => {
-                self.connection.recv_eof(now);
-                return self.end_reading(job.half, after);
-            }
-            GotEnd::Failed => {
-                self.connection.recv_failure(now);
-                return self.end_reading(job.half, after);
-            }
-        };
+        match got.end {
+            GotEnd::More | GotEnd::Pending => {}
+            GotEnd::Eof => self.connection.recv_eof(now),
+            GotEnd::Failed => self.connection.recv_failure(now),
+        }
         let outcomes = self.dispatch(after);
         if got.bytes > 0 {
             self.last_read = outcomes + self.connection.events_len().saturating_sub(events);
         }
-        after.drop_reader(self.reader.put_back(job.half, used));
-    }
-
-    fn end_reading(&mut self, half: Reader, after: &mut After) {
-        let _ = self.reader.remove();
-        after.drop_reader(Some(half));
+        match got.end {
+            GotEnd::Pending => after.drop_reader(self.reader.put_back(job.half, Used::Pending)),
+            GotEnd::More => after.drop_reader(self.reader.put_back(job.half, Used::Ready)),
+            GotEnd::Eof | GotEnd::Failed => {
+                let _ = self.reader.remove();
+                after.drop_reader(Some(job.half));
+            }
+        }
     }
 }

@@ -54,3 +54,12 @@ pub(crate) fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.set(buf);
     out
 }
+
+/// Threads for the tests, under the checker's control if there is one.
+#[cfg(test)]
+pub(crate) mod thread {
+    #[cfg(modipc_loom)]
+    pub(crate) use loom::thread::spawn;
+    #[cfg(not(modipc_loom))]
+    pub(crate) use std::thread::spawn;
+}

@@ -155,13 +155,13 @@ impl<R: Role, D: Dialect, S: Service<R, D>> Driver<R, D, S> {
         }
         match state.closed {
             Some(reason) if state.words_are_over(now) => Plan::Round(Round::Over(reason)),
-            Some(_) => state.writer.take_due().map_or_else(|| self.park(state, cx), Plan::Shut),
-            None => self.park(state, cx),
+            Some(_) => state.writer.take_due().map_or_else(|| self.park(state, cx, now), Plan::Shut),
+            None => self.park(state, cx, now),
         }
     }
 
-    fn park(&self, state: &mut State<R, D>, cx: &mut Context<'_>) -> Plan {
-        let arm = state.arm();
+    fn park(&self, state: &mut State<R, D>, cx: &mut Context<'_>, now: u64) -> Plan {
+        let arm = state.arm(now);
         if state.task_has_work() {
             return Plan::Round(Round::Again);
         }

@@ -1,0 +1,7 @@
+//! The link, moved by hand and explored.
+mod calls;
+mod ending;
+mod interleavings;
+mod kit;
+mod serving;
+mod threads;
