@@ -203,7 +203,6 @@ impl SimRuntime {
     }
 
     /// As [`Runtime::sleep_until`], but never early.
-    #[must_use]
     pub fn sleep_exactly_until(&self, at_us: u64) -> Sleep {
         Sleep { runtime: self.clone(), at_us, key: None }
     }

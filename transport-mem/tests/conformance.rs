@@ -1,5 +1,6 @@
 //! The transport × runtime conformance suite on the simulation: on a perfect link, on one that does everything that is
 //! legal, and on one that does all of it as badly as it can.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use core::num::NonZeroUsize;
 use std::sync::Arc;
