@@ -55,11 +55,18 @@ pub(crate) fn with_scratch<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     out
 }
 
-/// Threads for the tests, under the checker's control if there is one.
+#[cfg(all(test, not(modipc_loom)))]
+pub(crate) use std::thread;
+
+#[cfg(all(test, modipc_loom))]
+pub(crate) use loom::thread;
+
+/// Runs a scenario in every order of its threads, up to the bound on preemptions; without loom, in as many orders as a few
+/// hundred runs happen to meet.
 #[cfg(test)]
-pub(crate) mod thread {
-    #[cfg(modipc_loom)]
-    pub(crate) use loom::thread::spawn;
+pub(crate) fn explore(scenario: impl Fn() + Send + Sync + 'static) {
     #[cfg(not(modipc_loom))]
-    pub(crate) use std::thread::spawn;
+    (0..500).for_each(|_| scenario());
+    #[cfg(modipc_loom)]
+    loom::model(scenario);
 }

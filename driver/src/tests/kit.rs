@@ -134,10 +134,6 @@ impl Pipe {
     pub(crate) fn counts(&self) -> Counts {
         self.0.lock().count
     }
-
-    pub(crate) fn set_capacity(&self, capacity: usize) {
-        self.0.lock().capacity = capacity;
-    }
 }
 
 impl PollRead for Pipe {

@@ -4,4 +4,5 @@ mod ending;
 mod interleavings;
 mod kit;
 mod serving;
+#[cfg(not(modipc_loom))]
 mod threads;
