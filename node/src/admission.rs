@@ -323,12 +323,7 @@ impl Admission {
         self.shutting_down
     }
 
-    fn prove(
-        &self,
-        now: u64,
-        identity: &PeerIdentity,
-        hello: &Hello,
-    ) -> Result<Proven, AdmissionError> {
+    fn prove(&self, now: u64, identity: &PeerIdentity, hello: &Hello) -> Result<Proven, AdmissionError> {
         let module_id = &hello.module_id;
         let credentials = match identity {
             PeerIdentity::Inherited { module_id: expected, .. } if **expected != **module_id => {
@@ -438,11 +433,7 @@ mod tests {
     }
 
     fn inherited(module_id: &str) -> PeerIdentity {
-        PeerIdentity::Inherited {
-            module_id: module_id.into(),
-            grants: READS,
-            requires: CapabilitySet::EMPTY,
-        }
+        PeerIdentity::Inherited { module_id: module_id.into(), grants: READS, requires: CapabilitySet::EMPTY }
     }
 
     fn attached() -> PeerIdentity {
@@ -450,19 +441,9 @@ mod tests {
     }
 
     fn hello(module_id: &str) -> Hello {
-        let tail = HelloTail {
-            protocol: 1,
-            token: Vec::new(),
-            x1: true,
-            limits: None,
-            unknown_critical: None,
-        };
-        Hello {
-            module_id: module_id.into(),
-            capabilities: Vec::new(),
-            version: "1".into(),
-            tail: Some(tail),
-        }
+        let tail =
+            HelloTail { protocol: 1, token: Vec::new(), x1: true, limits: None, unknown_critical: None };
+        Hello { module_id: module_id.into(), capabilities: Vec::new(), version: "1".into(), tail: Some(tail) }
     }
 
     fn with_token(module_id: &str, token: &Token) -> Hello {
@@ -508,8 +489,7 @@ mod tests {
 
     #[test]
     fn an_inherited_connection_admits_no_other_module() {
-        let error =
-            refused(&mut admission(), &inherited("a"), &hello("b"), RefusalCode::NotAllowed, "\"a\"");
+        let error = refused(&mut admission(), &inherited("a"), &hello("b"), RefusalCode::NotAllowed, "\"a\"");
         let expected = AdmissionError::NotThisModule { expected: "a".into(), claimed: "b".into() };
         assert_eq!(error, expected);
     }
@@ -517,7 +497,8 @@ mod tests {
     #[test]
     fn ids_that_are_empty_or_paths_are_refused() {
         for bad in ["", "../etc/passwd", "a/b", "A", &"x".repeat(4000), "a\n"] {
-            let error = refused(&mut admission(), &inherited(bad), &hello(bad), RefusalCode::BadModuleId, "id");
+            let error =
+                refused(&mut admission(), &inherited(bad), &hello(bad), RefusalCode::BadModuleId, "id");
             assert!(error.to_string().len() < 300, "{error}");
             assert!(!error.to_string().contains('\n'), "{error}");
         }
@@ -549,8 +530,7 @@ mod tests {
     #[test]
     fn a_foreign_user_and_a_module_that_the_policy_does_not_let_attach_are_refused() {
         let mut admission = admission();
-        let stranger =
-            PeerIdentity::Attached { credentials: Credentials { uid: 31, gid: USER, pid: None } };
+        let stranger = PeerIdentity::Attached { credentials: Credentials { uid: 31, gid: USER, pid: None } };
         refused(&mut admission, &stranger, &hello("seed"), RefusalCode::NotAllowed, "user 31");
         refused(&mut admission, &attached(), &hello("nobody"), RefusalCode::NotAllowed, "\"nobody\"");
         refused(&mut admission, &attached(), &hello("own"), RefusalCode::NotAllowed, "\"own\"");
@@ -636,18 +616,9 @@ mod tests {
 
     #[test]
     fn a_module_that_cannot_work_is_told_what_is_missing() {
-        let identity = PeerIdentity::Inherited {
-            module_id: "a".into(),
-            grants: READS,
-            requires: READS.union(SENDS),
-        };
-        refused(
-            &mut admission(),
-            &identity,
-            &hello("a"),
-            RefusalCode::MissingCapability,
-            "SendTransactions",
-        );
+        let identity =
+            PeerIdentity::Inherited { module_id: "a".into(), grants: READS, requires: READS.union(SENDS) };
+        refused(&mut admission(), &identity, &hello("a"), RefusalCode::MissingCapability, "SendTransactions");
     }
 
     #[test]
