@@ -322,7 +322,7 @@ fn a_socket_whose_owner_does_not_answer_is_an_impostors() {
 fn a_directory_without_permission_is_an_error_with_its_path() {
     let scratch = Scratch::new();
     let dir = scratch.made();
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0)).expect("the mode");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o000)).expect("the mode");
     if is_root() {
         println!(
             "root passes every permission check: that a refusal is typed is tested in connect.rs (injected)"
