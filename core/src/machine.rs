@@ -386,7 +386,6 @@ impl<R: Role, K: Copy + Eq + Hash + Debug> Machine<R, K> {
             Command::Accept { .. } => Class::Accept,
             Command::Refuse(_) => Class::Refuse,
             Command::SendLog => Class::SendLog,
-            Command::BulkSent => Class::BulkSent,
             Command::SetGrants { .. } => Class::SetGrants,
             Command::Goodbye { .. } => Class::Goodbye,
             Command::Abort => Class::Abort,
@@ -396,6 +395,7 @@ impl<R: Role, K: Copy + Eq + Hash + Debug> Machine<R, K> {
             | Command::ReplySubscription { .. }
             | Command::SendProgress { .. }
             | Command::SendBulk { .. }
+            | Command::BulkSent
             | Command::SendEvents { .. }
             | Command::SendLagged { .. }
             | Command::SendExtension
@@ -719,6 +719,8 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
             },
             Command::SendBulk { total } if self.has_credit(total) => Ok(Class::SendBulk),
             Command::SendBulk { .. } => Err(Refused::WindowFull),
+            Command::BulkSent if self.outgoing > 0 => Ok(Class::BulkSent),
+            Command::BulkSent => Err(Refused::UnknownCall),
             Command::SendEvents { .. } => Ok(Class::SendEvents),
             Command::SendLagged { .. } => match self.subscription {
                 Some(Cursor { overflow: Overflow::Lag | Overflow::Wait, .. })
@@ -739,7 +741,6 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
             | Command::Accept { .. }
             | Command::Refuse(_)
             | Command::SendLog
-            | Command::BulkSent
             | Command::SetGrants { .. }
             | Command::Goodbye { .. }
             | Command::Abort => Ok(Class::Abort),

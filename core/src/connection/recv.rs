@@ -25,6 +25,13 @@ pub(super) struct Inbound {
     partial: Vec<u8>,
 }
 
+#[cfg(test)]
+impl Inbound {
+    pub(super) fn capacity(&self) -> usize {
+        self.partial.capacity()
+    }
+}
+
 /// How much of a frame is added at a time while its header is not complete.
 const HEAD_STEP: usize = 256;
 
@@ -91,6 +98,10 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         let Some(prefix) = self.inbound.partial.first_chunk::<4>().copied() else {
             let (used, rest) = bytes.split_at((4 - have).min(bytes.len()));
             self.inbound.partial.extend_from_slice(used);
+            // A bad length is a violation as soon as its four bytes are there [F-2].
+            if let Some(prefix) = self.inbound.partial.first_chunk::<4>().copied() {
+                self.check_len(now, prefix);
+            }
             return rest;
         };
         let Some(len) = self.check_len(now, prefix) else { return &[] };
