@@ -23,8 +23,8 @@ pub(crate) type Decode<T> = fn(&Inner, MessageType, u64, Bytes) -> Result<T, Err
 /// A call that was made: a future of its answer.
 ///
 /// The call is on its way when the method that gives this returns, polled or not, so any number of calls can be made first and
-/// awaited later, in any order and from any task. When the host's window is full [C-3], the call waits in line for room; that
-/// counts as time of its deadline.
+/// awaited later, in any order and from any task. If the host's window is full [C-3], the call gets in line for room when it is
+/// first polled; the wait counts as time of its deadline.
 ///
 /// Cancel safety: dropping it cancels the call [C-4]. The host is told, in x1, and nothing waits for anything.
 ///

@@ -32,7 +32,8 @@ impl Room {
     /// There may be room now.
     pub(crate) fn freed(&self) {
         if self.is_crowded() {
-            self.freed.notify(1);
+            // Additional to those who were woken and have not come yet: whoever keeps a reply and never polls it blocks nobody.
+            self.freed.notify_additional(1);
         }
     }
 
