@@ -132,8 +132,11 @@ impl Service<Host, NativeDialect> for Session {
         for _ in 0..ANSWERS_PER_POLL {
             match self.serving.poll_next_unpin(cx) {
                 Poll::Ready(Some((id, request, ended))) => {
-                    self.waiting.remove(&id);
-                    self.finish(link, id, request, ended);
+                    let is_open = self.waiting.remove(&id).is_some();
+                    let response = self.response(request, ended);
+                    if let (true, Some(response)) = (is_open, response) {
+                        self.reply(link, id, &response);
+                    }
                 }
                 Poll::Ready(None) | Poll::Pending => return,
             }
@@ -201,7 +204,11 @@ impl Session {
         };
         let message_type = request.message_type();
         match serving::begin(&self.node.api, cx, request) {
-            Begun::Ended(ended) => self.finish(link, call.id, message_type, ended),
+            Begun::Ended(ended) => {
+                if let Some(response) = self.response(message_type, ended) {
+                    self.reply(link, call.id, &response);
+                }
+            }
             Begun::Waits(serving, abort) => {
                 self.serving.push(serving);
                 self.waiting.insert(call.id, abort);
@@ -209,18 +216,18 @@ impl Session {
         }
     }
 
-    fn finish(&mut self, link: &NodeLink, id: CallId, request: MessageType, ended: Ended) {
-        let response = match ended {
-            Ended::GivenUp => return,
-            Ended::Answered(response) => response,
+    /// What a call is answered with; `None` if it was given up and has been answered.
+    fn response(&self, request: MessageType, ended: Ended) -> Option<Response> {
+        match ended {
+            Ended::GivenUp => None,
+            Ended::Answered(response) => Some(response),
             Ended::Panicked(panic) => {
                 self.live.counters.panics.add(1);
                 tracing::error!(module = self.name(), %request, "the node panicked in a request: {panic}");
                 let text = format!("the node failed in {request}; its log says why");
-                ErrorInfo::new(ErrorCode::Internal, text).into()
+                Some(ErrorInfo::new(ErrorCode::Internal, text).into())
             }
-        };
-        self.reply(link, id, &response);
+        }
     }
 
     /// The caller does not wait any more: the work is dropped, and the call gets its one answer [C-4].

@@ -1,0 +1,10 @@
+//! The node in virtual time, against peers that do exactly what a test says.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod admission;
+mod calls;
+mod events;
+mod logs;
+mod support;
+mod teardown;
