@@ -69,8 +69,10 @@ classes! {
     PeerCallDenied
     /// The last fragment of a bulk call came: the call is complete.
     PeerCallComplete
-    /// The first fragment of a call or answer, within credit.
-    PeerBulkFirst
+    /// The first fragment of a call, within credit.
+    PeerBulkCall
+    /// The first fragment of an answer, within credit.
+    PeerBulkAnswer
     /// A further fragment that fits.
     PeerBulkNext
     /// An answer to an open call.
@@ -348,7 +350,8 @@ pub const TABLE: &[Row] = &[
     row(Class::PeerCallBusy,[EARLY,                 UNANSWERED,                  Do(A::Busy),                    Do(A::Busy),                     AFTER,                        Ignore]),
     row(Class::PeerCallDenied,[EARLY,               UNANSWERED,                  Do(A::Denied),                  Do(A::Denied),                   AFTER,                        Ignore]),
     session(Class::PeerCallComplete, A::Complete),
-    session(Class::PeerBulkFirst, A::BulkBegin),
+    row(Class::PeerBulkCall,[EARLY,                 UNANSWERED,                  Do(A::BulkBegin),               Do(A::BulkBegin),                AFTER,                        Ignore]),
+    session(Class::PeerBulkAnswer, A::BulkBegin),
     session(Class::PeerBulkNext, A::BulkNext),
     session(Class::PeerAnswer, A::Settle),
     session(Class::PeerAnswerLate, A::Absorb),

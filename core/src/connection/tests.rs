@@ -20,6 +20,7 @@ mod events;
 mod faults;
 mod life;
 mod table;
+mod vectors;
 
 /// A dialect whose calls say in their first byte what they are: `S` subscribes to the topics that follow, `U` unsubscribes from
 /// them, anything else is ordinary; `!` needs capability 1.

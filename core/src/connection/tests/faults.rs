@@ -230,6 +230,9 @@ fn who_said_goodbye_starts_nothing_more() {
     let mut call = goodbye.clone();
     call.extend(with_id(0, 1, b"x"));
     host_faults(&call, Violation::AfterGoodbye);
+    let mut bulk = goodbye.clone();
+    bulk.extend(with_id(TOTAL, 1, &[&20_000u64.to_le_bytes()[..], &[0; 20_000]].concat()));
+    host_faults(&bulk, Violation::AfterGoodbye);
     let mut twice = goodbye.clone();
     twice.extend(&goodbye);
     host_faults(&twice, Violation::SecondGoodbye);

@@ -89,6 +89,7 @@ fn inputs() -> Vec<(u64, Input<u8>)> {
         Peer::CallComplete { id: 4, needs: 0, congested: false },
         Peer::CallComplete { id: 4, needs: 0, congested: true },
         Peer::BulkFirst { body: answer, deadline_us: None, total: BULK, len: 65_536, more: true },
+        Peer::BulkFirst { body: CALL, deadline_us: None, total: BULK, len: 65_536, more: true },
         Peer::BulkFirst { body: CALL, deadline_us: None, total: u64::MAX, len: 65_536, more: true },
         Peer::BulkNext { body: served, len: BULK - 65_536, more: false },
         Peer::BulkNext { body: answer, len: 1, more: false },
@@ -253,7 +254,8 @@ fn by_construction(phase: Phase, class: Class) -> bool {
             | Class::PeerCallBusy
             | Class::PeerCallDenied
             | Class::PeerCallComplete
-            | Class::PeerBulkFirst
+            | Class::PeerBulkCall
+            | Class::PeerBulkAnswer
             | Class::PeerBulkNext
             | Class::PeerAnswer
             | Class::PeerAnswerLate
