@@ -1,4 +1,5 @@
 //! The generated page and the document agree with the constants.
+#![allow(clippy::panic, clippy::expect_used, reason = "helpers of tests")]
 
 #[path = "../examples/state_machine.rs"]
 mod state_machine;
