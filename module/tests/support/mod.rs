@@ -61,19 +61,19 @@ pub fn each_link(scenario: impl AsyncFn(SimRuntime, MemTransport, MemTransport))
 pub struct Host {
     pub connection: Connection<modipc_core::Host, NativeDialect>,
     pub log: EventLog,
-    runtime: SimRuntime,
+    runtime: Arc<dyn Runtime>,
     reader: MemReader,
     writer: MemWriter,
     hello: Option<Hello>,
 }
 
 impl Host {
-    pub fn new(runtime: &SimRuntime, transport: MemTransport, config: Config) -> Self {
+    pub fn new<R: Runtime + Clone>(runtime: &R, transport: MemTransport, config: Config) -> Self {
         let (reader, writer) = transport.split();
         Host {
             connection: Connection::new(runtime.now(), config, NativeDialect),
             log: EventLog::new(1000, 1 << 20),
-            runtime: runtime.clone(),
+            runtime: Arc::new(runtime.clone()),
             reader,
             writer,
             hello: None,
@@ -83,6 +83,10 @@ impl Host {
     /// Takes the Hello and admits the module.
     pub async fn admit(&mut self, grants: CapabilitySet) {
         self.greeted().await;
+        self.accept_greeted(grants).await;
+    }
+
+    pub async fn accept_greeted(&mut self, grants: CapabilitySet) {
         let accepted = Accepted {
             granted: grants.names().into_iter().map(str::to_owned).collect(),
             limits: Limits::DEFAULT,
@@ -133,6 +137,17 @@ impl Host {
             (key, Outcome::Reply(body)) => (key, InvocationResult::decode(&body).unwrap()),
             (key, other) => panic!("invocation {key}: {other:?}"),
         }
+    }
+
+    /// Reads what the module has to say, until it has said nothing for a second.
+    pub async fn take_in(&mut self) {
+        self.flush().await;
+        let runtime = Arc::clone(&self.runtime);
+        let quiet = async || {
+            runtime.sleep_until(runtime.now() + SECOND).await;
+            false
+        };
+        while futures_lite::future::or(async { self.read().await; true }, quiet()).await {}
     }
 
     async fn read(&mut self) {
