@@ -59,13 +59,13 @@ fn rough(seed: u64) -> Simulated {
     Simulated { sim: Sim::with_config(config), link: Some(LinkConfig::rough()) }
 }
 
-/// Room for 100 bytes, and never more than 13 at a time: no operation is ever whole.
+/// Room for 600 bytes, and never more than 130 at a time, often one: hardly any operation is whole.
 fn narrow() -> Simulated {
     let size = |n| NonZeroUsize::new(n).expect("not zero");
-    let mut link = LinkConfig::perfect(size(100));
+    let mut link = LinkConfig::perfect(size(600));
     for lane in [&mut link.first, &mut link.second] {
-        lane.writes = Sizes::Cycle(vec![size(13), size(1), size(7)]);
-        lane.reads = Sizes::Cycle(vec![size(2), size(11)]);
+        lane.writes = Sizes::Cycle(vec![size(130), size(1), size(70)]);
+        lane.reads = Sizes::Cycle(vec![size(20), size(110)]);
     }
     let sim = Sim::with_config(SimConfig { seed: 3, steps_max: 100_000_000, ..SimConfig::default() });
     Simulated { sim, link: Some(link) }

@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod acceptor;
+#[cfg(any(feature = "tokio", feature = "smol"))]
 mod clock;
 mod connect;
 mod directory;

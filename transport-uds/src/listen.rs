@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -181,9 +180,6 @@ impl Place {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| self.io("make a socket for")(error.into()))?;
         let address = SocketAddrUnix::new(&self.path).map_err(|error| self.io("name")(error.into()))?;
-        // The file gets the socket's mode less the umask; so there is no moment at which others could use it.
-        fchmod(&socket, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| self.io("set the mode of the socket for")(error.into()))?;
         match bind(&socket, &address) {
             Err(Errno::ADDRINUSE) => {
                 return Err(ListenError::InUse { path: self.path.clone(), pid: None });
@@ -197,7 +193,7 @@ impl Place {
         };
         self.socket = Some(made);
         self.directory.make_private(name).map_err(self.io("set the mode of"))?;
-        // Only now can anybody connect.
+        // Only now can anybody connect: a socket that does not listen yet refuses, whatever its mode was until here.
         listen(&socket, BACKLOG).map_err(|error| self.io("listen at")(error.into()))?;
         Ok(socket)
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
 use modipc_transport_uds::{
@@ -186,6 +187,39 @@ fn of_many_who_start_at_once_over_a_stale_socket_one_succeeds() {
             starters.into_iter().map(|starter| starter.join().expect("no panic")).collect();
         assert_eq!(outcomes.iter().filter(|won| **won).count(), 1, "{outcomes:?}");
     }
+}
+
+#[test]
+fn of_many_who_come_and_go_never_two_have_the_path() {
+    const STARTERS: usize = 4;
+    let scratch = Scratch::new();
+    let dir = scratch.made();
+    let holders = Arc::new(AtomicUsize::new(0));
+    let starters: Vec<_> = (0..STARTERS)
+        .map(|_| {
+            let (dir, holders) = (dir.clone(), Arc::clone(&holders));
+            std::thread::spawn(move || {
+                let mut held = 0;
+                for _ in 0..2_000 {
+                    match bind(&dir) {
+                        Ok(listener) => {
+                            assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the path");
+                            let connected = connect(listener.path(), &PeerPolicy::SameUser);
+                            assert!(connected.is_ok(), "{connected:?}");
+                            held += 1;
+                            holders.fetch_sub(1, Ordering::SeqCst);
+                        }
+                        Err(ListenError::InUse { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                held
+            })
+        })
+        .collect();
+    let held: Vec<u32> = starters.into_iter().map(|starter| starter.join().expect("no panic")).collect();
+    assert!(held.iter().sum::<u32>() > 0, "nobody ever had the path");
+    assert_eq!(names(&dir), Vec::<String>::new());
 }
 
 #[test]
