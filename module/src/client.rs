@@ -104,7 +104,7 @@ impl Client {
         self.issue(request, |_, request, _, body| decode(request, &body))
     }
 
-    /// Makes a request under an idempotency key [x1]: a host that has seen the key gives the first outcome again instead of
+    /// Makes a request under an idempotency key, in x1: a host that has seen the key gives the first outcome again instead of
     /// acting twice.
     pub fn request_once(&self, request: Request, key: IdempotencyKey) -> Reply<Response> {
         let options = CallOptions { idempotency: Some(key), ..self.options() };

@@ -22,9 +22,8 @@ impl Environment {
     /// This process's environment. Variables that are not UTF-8 are passed over.
     #[must_use]
     pub fn from_process() -> Self {
-        let utf8 = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
+        let utf8 = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Environment::from_vars(utf8)
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong for a module's author.
 
-use modipc_api::{ConnectionFault, ErrorCode, ErrorInfo, MessageType, ModuleError, Party, Response};
+use modipc_api::{ConnectionFault, ErrorCode, ErrorInfo, MessageType, ModuleError, Party};
 use modipc_core::{BadModuleId, CloseReason, RefusalCode, Refused, Violation};
 use modipc_driver::CallError;
 
@@ -132,15 +132,8 @@ pub(crate) fn answered(module_id: &str, request: MessageType, deadline_us: u64, 
 }
 
 /// An answer that is none to what was asked.
-pub(crate) fn unexpected(request: MessageType, response: &Response) -> Error {
-    let what = match response {
-        Response::Success(data) => {
-            format!("it answered {request} with what answers {}", data.message_type())
-        }
-        Response::NotFound => format!("it answered {request} with NotFound, which is no answer to it"),
-        Response::Error(error) => format!("it answered {request} with {error}"),
-    };
-    undecodable(what)
+pub(crate) fn unexpected(request: MessageType, given: &str) -> Error {
+    undecodable(format!("it answered {request} with {given}, which is no answer to it"))
 }
 
 /// The host sent something that is not what the protocol says.
@@ -212,7 +205,9 @@ pub(crate) fn closed(module_id: &str, reason: CloseReason, was_sent: bool) -> Mo
             ConnectionFault::Refused { code: code as u32, message: format!("{code:?}") },
             "see the refusal's hint",
         ),
-        CloseReason::PeerGone => lost(ConnectionFault::Lost, "end, and let the supervisor start the module again"),
+        CloseReason::PeerGone => {
+            lost(ConnectionFault::Lost, "end, and let the supervisor start the module again")
+        }
         CloseReason::SubscriberLagged => lost(
             ConnectionFault::Io(reason.to_string()),
             "read events faster, or subscribe with the policy that lags instead of ending",
@@ -221,9 +216,10 @@ pub(crate) fn closed(module_id: &str, reason: CloseReason, was_sent: bool) -> Mo
         | CloseReason::PingTimeout
         | CloseReason::DrainTimeout
         | CloseReason::TransportFailed
-        | CloseReason::Aborted => {
-            lost(ConnectionFault::Io(reason.to_string()), "end, and let the supervisor start the module again")
-        }
+        | CloseReason::Aborted => lost(
+            ConnectionFault::Io(reason.to_string()),
+            "end, and let the supervisor start the module again",
+        ),
     }
 }
 

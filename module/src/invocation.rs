@@ -91,7 +91,8 @@ pub(crate) fn serve(
         Err(error) => return answer(link, call.id, &InvocationResult::Error(ErrorInfo::undecodable(error))),
     };
     let Some(inner) = inner.upgrade() else {
-        let error = ErrorInfo::new(ErrorCode::Unavailable, "the module has let go of the connection and ends");
+        let error =
+            ErrorInfo::new(ErrorCode::Unavailable, "the module has let go of the connection and ends");
         return answer(link, call.id, &InvocationResult::Error(error));
     };
     let cx = InvocationContext {

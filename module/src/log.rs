@@ -49,7 +49,8 @@ impl Client {
         let message = cut(message, room);
         let mut body = Vec::with_capacity(message.len() + 64);
         encode_log(level, &message, self.module_id(), &mut body);
-        let sent = self.inner.link.with(|connection, now| connection.log(now, Body::from(&body[..]), &records));
+        let sent =
+            self.inner.link.with(|connection, now| connection.log(now, Body::from(&body[..]), &records));
         if sent.is_err() {
             self.inner.session.count_dropped_log();
         }

@@ -7,11 +7,11 @@ use modipc_api::{
 };
 use modipc_core::{CallOptions, IdempotencyKey};
 
+use crate::Error;
 use crate::blocking::BlockingClient;
 use crate::client::{Client, Inner};
 use crate::error::{answered, undecodable, unexpected};
 use crate::reply::Reply;
-use crate::Error;
 
 /// `maybe`: NotFound is `None`. `always`: NotFound is no answer to this request, and so a protocol error of the host.
 macro_rules! requests {
@@ -30,8 +30,8 @@ macro_rules! requests {
                 self.issue($request, |inner, request, deadline_us, body| {
                     let response = read(inner, request, deadline_us, body)?;
                     $how(request, response, |data| match data {
-                        ResponseData::$data(value) => Ok(value),
-                        other => Err(other),
+                        ResponseData::$data(value) => Some(value),
+                        _ => None,
                     })
                 })
             }
@@ -46,8 +46,8 @@ macro_rules! requests {
             pub fn $name(&self, $($arg: $ty),*) -> Result<answer!($how $out), Error> {
                 let (request, response) = self.request_answered($request)?;
                 $how(request, response, |data| match data {
-                    ResponseData::$data(value) => Ok(value),
-                    other => Err(other),
+                    ResponseData::$data(value) => Some(value),
+                    _ => None,
                 })
             }
         )* }
@@ -101,7 +101,7 @@ requests! {
 // Submitting stands apart for its idempotency key, and because its data has a named field.
 
 impl Client {
-    /// Offers a transaction to the mempool and gives its id. With a `key` [x1] it may be repeated on a new connection: a host
+    /// Offers a transaction to the mempool and gives its id. With a `key` (in x1) it may be repeated on a new connection: a host
     /// that has seen the key gives the first outcome again.
     ///
     /// # Errors
@@ -109,9 +109,14 @@ impl Client {
     pub fn submit_transaction(&self, raw: RawTransaction, key: Option<IdempotencyKey>) -> Reply<Txid> {
         let options = CallOptions { idempotency: key, ..self.options() };
         let inner = std::sync::Arc::clone(&self.inner);
-        Reply::new(inner, Request::SubmitTransaction { raw }, &options, |inner, request, deadline_us, body| {
-            always(request, read(inner, request, deadline_us, body)?, submitted)
-        })
+        Reply::new(
+            inner,
+            Request::SubmitTransaction { raw },
+            &options,
+            |inner, request, deadline_us, body| {
+                always(request, read(inner, request, deadline_us, body)?, submitted)
+            },
+        )
     }
 }
 
@@ -130,10 +135,10 @@ impl BlockingClient {
     }
 }
 
-fn submitted(data: ResponseData) -> Result<Txid, ResponseData> {
+fn submitted(data: ResponseData) -> Option<Txid> {
     match data {
-        ResponseData::Submitted { txid } => Ok(txid),
-        other => Err(other),
+        ResponseData::Submitted { txid } => Some(txid),
+        _ => None,
     }
 }
 
@@ -155,7 +160,7 @@ pub(crate) fn read(
 pub(crate) fn maybe<T>(
     request: MessageType,
     response: Response,
-    pick: impl FnOnce(ResponseData) -> Result<T, ResponseData>,
+    pick: impl FnOnce(ResponseData) -> Option<T>,
 ) -> Result<Option<T>, Error> {
     match response {
         Response::NotFound => Ok(None),
@@ -167,10 +172,14 @@ pub(crate) fn maybe<T>(
 pub(crate) fn always<T>(
     request: MessageType,
     response: Response,
-    pick: impl FnOnce(ResponseData) -> Result<T, ResponseData>,
+    pick: impl FnOnce(ResponseData) -> Option<T>,
 ) -> Result<T, Error> {
     match response {
-        Response::Success(data) => pick(data).map_err(|data| unexpected(request, &Response::Success(data))),
-        response => Err(unexpected(request, &response)),
+        Response::Success(data) => {
+            let given = data.message_type();
+            pick(data).ok_or_else(|| unexpected(request, given.name()))
+        }
+        Response::NotFound => Err(unexpected(request, "NotFound")),
+        Response::Error(error) => Err(unexpected(request, &error.to_string())),
     }
 }

@@ -1,7 +1,5 @@
 //! Running a module from its first frame to its last.
 
-use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -12,16 +10,16 @@ use modipc_driver::{Runtime, Transport};
 
 use crate::{Client, Connect, Context, Delivery, Environment, EventStream, Exit, Failure, Module, RunError};
 
-/// Runs a module as the whole of its process: connects by `connect`, which a transport provides, runs the module until host or
-/// module ends it, and gives the process's exit code.
+/// Runs a module as the whole of its process: takes the runtime and the connection from `connect`, which a transport provides, runs
+/// the module until host or module ends it, and gives the process's exit code.
 ///
 /// Without a connection in the environment it explains on standard error what the program is and gives [`Exit::Usage`]. What goes
 /// wrong is written to standard error, which the host drains into its log.
-pub async fn run<C, F, T, M>(connect: C, module: M) -> Exit
+pub async fn run<R, T, E, M>(connect: impl FnOnce() -> Result<(R, T), E>, module: M) -> Exit
 where
-    C: FnOnce() -> F,
-    F: Future<Output = io::Result<(Arc<dyn Runtime>, T)>>,
+    R: Runtime,
     T: Transport,
+    E: Into<Failure>,
     M: Module,
 {
     let environment = Environment::from_process();
@@ -29,15 +27,15 @@ where
         eprintln!("{}", explain(&module));
         return Exit::Usage;
     }
-    let (runtime, transport) = match connect().await {
+    let (runtime, transport) = match connect() {
         Ok(connected) => connected,
         Err(error) => {
-            eprintln!("{}: no connection to the host: {error}", module.id());
+            eprintln!("{}: no connection to the host: {}", module.id(), error.into());
             return Exit::Retry;
         }
     };
     let id = module.id().to_owned();
-    match run_on(runtime, transport, environment, module).await {
+    match run_on(Arc::new(runtime), transport, environment, module).await {
         Ok(_) => Exit::Done,
         Err(error) => {
             eprintln!("{id}: {error}");
@@ -69,7 +67,8 @@ pub async fn run_on<T: Transport, M: Module>(
 
     if let Err(failure) = drive(&mut module, &cx).await {
         // A call that failed because the connection did tells less than the connection's own end.
-        if let Some(reason) = client.closed().filter(|reason| !matches!(reason, CloseReason::Drained { .. })) {
+        if let Some(reason) = client.closed().filter(|reason| !matches!(reason, CloseReason::Drained { .. }))
+        {
             return Err(RunError::Lost(reason));
         }
         let text = format!("the module ends because it failed: {failure}");

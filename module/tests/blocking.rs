@@ -1,4 +1,5 @@
 //! The client for threads.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 mod support;
 

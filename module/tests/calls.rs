@@ -1,4 +1,5 @@
 //! Calls, as a module's author and the host see them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 mod support;
 
@@ -30,7 +31,8 @@ fn any_number_of_calls_from_any_number_of_tasks() {
         for task in 0..TASKS {
             let (client, answered) = (client.clone(), Arc::clone(&answered));
             runtime.spawn_named(format!("caller {task}"), async move {
-                let calls: Vec<_> = (0..CALLS).map(|call| client.get_block_by_height(task * CALLS + call)).collect();
+                let calls: Vec<_> =
+                    (0..CALLS).map(|call| client.get_block_by_height(task * CALLS + call)).collect();
                 for (call, block) in (0..).zip(join_all(calls).await) {
                     let block = block.unwrap().unwrap();
                     assert_eq!(block.hash, hash(task * CALLS + call), "an answer to another call");
@@ -108,8 +110,11 @@ fn after_a_timeout_the_connection_stays_active() {
         let (result, call) = zip(patient.get_chain_tip(), host.served()).await;
         assert_eq!(runtime.now() - begun, 500_000);
         assert!(call.deadline.is_some(), "the host is told how long the module waits");
-        let timeout =
-            ModuleError::Timeout { module_id: "watcher".into(), call: "GetChainTip".into(), deadline_us: 500_000 };
+        let timeout = ModuleError::Timeout {
+            module_id: "watcher".into(),
+            call: "GetChainTip".into(),
+            deadline_us: 500_000,
+        };
         assert_eq!(result, Err(Error::Module(timeout)));
         assert_eq!(client.state(), State::Active);
         host.reply(call.id, tip(1)).await;
@@ -144,13 +149,15 @@ fn an_undecodable_response_becomes_a_protocol_error_and_hurts_only_that_call() {
             host.reply(id, Response::NotFound).await;
             host.give_tip(2).await;
         };
-        let (((bad, other), (missing, good)), ()) = zip(zip(zip(bad, other), zip(missing, good)), script).await;
+        let (((bad, other), (missing, good)), ()) =
+            zip(zip(zip(bad, other), zip(missing, good)), script).await;
         for (error, part) in [
             (bad.unwrap_err(), "its answer to GetChainTip: a response does not decode"),
-            (other.unwrap_err(), "it answered GetBlockHeight with what answers GetChainTip"),
+            (other.unwrap_err(), "it answered GetBlockHeight with GetChainTip, which is no answer"),
             (missing.unwrap_err(), "it answered GetNetworkStats with NotFound"),
         ] {
-            let Error::Module(ModuleError::ProtocolError { guilty: Party::Host, violation: None, what }) = error
+            let Error::Module(ModuleError::ProtocolError { guilty: Party::Host, violation: None, what }) =
+                error
             else {
                 panic!("{error}");
             };
@@ -280,7 +287,9 @@ fn a_lost_connection_ends_every_call_and_says_whether_it_was_sent() {
         drop(host);
         for call in calls {
             let error = call.await.unwrap_err();
-            let Error::Module(ModuleError::ConnectionError { was_sent, .. }) = error else { panic!("{error}") };
+            let Error::Module(ModuleError::ConnectionError { was_sent, .. }) = error else {
+                panic!("{error}")
+            };
             assert!(was_sent);
         }
         let reason = client.wait_closed().await;

@@ -1,4 +1,5 @@
 //! Events, as a module's author sees them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 mod support;
 
@@ -253,7 +254,8 @@ fn a_connection_has_one_stream_at_a_time_and_the_next_gets_nothing_of_the_last()
             (removed, host.subscribe().await)
         };
         let topics = [EventType::NewBlock, EventType::NewHeader];
-        let (next, (removed, added)) = zip(client.subscribe(topics, SubscribeOptions::default()), script).await;
+        let (next, (removed, added)) =
+            zip(client.subscribe(topics, SubscribeOptions::default()), script).await;
         assert_eq!(removed, Subscription::Remove { topics: TopicSet::ALL });
         assert!(matches!(added, Subscription::Replace { .. }), "{added:?}");
         let mut events = next.unwrap();
@@ -374,5 +376,53 @@ fn an_answer_that_names_other_topics_is_believed() {
         host.lie(&head(1, 0), &body(new_header(1))).await;
         host.lie(&head(2, 0), &body(new_block(2))).await;
         assert_eq!(events.next().await, block_at(2, 2));
+    });
+}
+
+#[test]
+fn a_second_stream_resumes_behind_what_has_arrived_and_not_before() {
+    play(async |Stage { runtime, client, mut host }| {
+        let events = subscribed(&client, &mut host, EventType::NewBlock).await;
+        for height in 1..=3 {
+            host.publish(new_block(height));
+        }
+        host.flush().await;
+        settle(&runtime).await;
+        let cursor = events.cursor();
+        let (closed, _) = zip(events.close(), host.subscribe()).await;
+        closed.unwrap();
+        // Positions rise on a connection: to go back would end it.
+        let options = SubscribeOptions { resume: Some(cursor), ..SubscribeOptions::default() };
+        let refused = client.subscribe(EventType::NewBlock, options).await.unwrap_err();
+        assert!(refused.to_string().contains("events up to 3 have arrived"), "{refused}");
+        host.publish(new_block(4));
+        let mut events = subscribed_from(&client, &mut host, EventType::NewBlock, Some(4)).await;
+        assert_eq!(events.next().await, block_at(4, 4));
+    });
+}
+
+#[test]
+fn a_subscription_that_is_given_up_is_undone() {
+    play(async |Stage { runtime, client, mut host }| {
+        let mut subscribing = Box::pin(client.subscribe(EventType::NewBlock, SubscribeOptions::default()));
+        assert!((&mut subscribing).now_or_never().is_none());
+        let Event::Subscribe(call, subscription) = host.event().await else { panic!("no subscription") };
+        drop(subscribing);
+        // The host grants it all the same; it could not know.
+        host.grant(&call, subscription);
+        let mut next = host.event().await;
+        if let Event::CallCancelled(id) = next {
+            assert_eq!(id, call.id);
+            next = host.event().await;
+        }
+        let Event::Subscribe(call, removal) = next else { panic!("{next:?}") };
+        assert_eq!(removal, Subscription::Remove { topics: TopicSet::ALL });
+        host.grant(&call, removal);
+        host.flush().await;
+        settle(&runtime).await;
+        let mut events = subscribed(&client, &mut host, EventType::NewBlock).await;
+        host.publish(new_block(1));
+        host.flush().await;
+        assert_eq!(events.next().await, block_at(1, 1));
     });
 }

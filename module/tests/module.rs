@@ -1,4 +1,5 @@
 //! The `Module` trait, run from its first frame to its last.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 mod support;
 
@@ -12,6 +13,7 @@ use modipc_driver::Runtime;
 use modipc_module::{
     Context, Draining, Environment, Exit, Failure, Module, RunError, Topics, explain, run_on,
 };
+use modipc_transport_mem::{MemTransport, SimRuntime};
 use support::*;
 
 /// Writes down what happens to it.
@@ -237,10 +239,6 @@ fn started_by_hand_it_says_what_it_is() {
 fn run_without_a_connection_explains_itself_and_does_not_connect() {
     // The test's own process was not started by a host.
     assert!(!Environment::from_process().has_connection());
-    let connect = || async { Err::<(Arc<dyn Runtime>, modipc_transport_mem::MemTransport), _>(panics()) };
+    let connect = || -> Result<(SimRuntime, MemTransport), Failure> { panic!("nothing to connect to") };
     assert_eq!(futures_lite::future::block_on(modipc_module::run(connect, Errand)), Exit::Usage);
-}
-
-fn panics() -> std::io::Error {
-    panic!("nothing to connect to");
 }

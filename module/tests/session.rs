@@ -1,4 +1,5 @@
 //! Handshake, grants, logs and invocations.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 mod support;
 
@@ -122,7 +123,10 @@ fn logs_carry_target_and_fields() {
     play(async |Stage { client, mut host, .. }| {
         client.log_with(LogLevel::Warn, "watch", "low", &[("height", "7")]);
         let (message, records) = host.logged().await;
-        assert_eq!((message.level, &*message.message, &*message.module_id), (LogLevel::Warn, "low", "watcher"));
+        assert_eq!(
+            (message.level, &*message.message, &*message.module_id),
+            (LogLevel::Warn, "low", "watcher")
+        );
         let records = Records::new(&records);
         assert_eq!(decode_target(records.get(RECORD_LOG_TARGET).unwrap()), Ok("watch"));
         let fields: Vec<_> = decode_fields(records.get(RECORD_LOG_FIELDS).unwrap()).collect();
@@ -210,9 +214,11 @@ impl InvocationHandler for Handler {
             "panic" => panic!("on purpose"),
             "long" => Ok(Some(Bytes::from(vec![0; 20 << 20]))),
             "height" => {
-                let height = cx.client.get_block_height().await.map_err(|error| {
-                    ErrorInfo::new(ErrorCode::Unavailable, error.to_string())
-                })?;
+                let height = cx
+                    .client
+                    .get_block_height()
+                    .await
+                    .map_err(|error| ErrorInfo::new(ErrorCode::Unavailable, error.to_string()))?;
                 self.seen.lock().unwrap().push(cx);
                 Ok(Some(Bytes::copy_from_slice(&height.to_le_bytes())))
             }

@@ -29,6 +29,8 @@ pub(crate) struct EventQueue {
 struct State {
     items: VecDeque<Item>,
     bytes: usize,
+    /// The last position that arrived, kept or not.
+    received: u64,
     reader: Option<Waker>,
     owner: Owner,
     /// No event will come any more.
@@ -88,20 +90,21 @@ impl EventQueue {
 
     fn leave_to(&self, owner: Owner) {
         let mut state = lock(&self.state);
-        let ended = state.ended;
-        *state = State { ended, owner, ..State::default() };
+        let (ended, received) = (state.ended, state.received);
+        *state = State { ended, received, owner, ..State::default() };
     }
 
     pub(crate) fn event(&self, position: u64, prev: u64, body: Bytes) {
         let waker = {
             let mut state = lock(&self.state);
+            state.received = state.received.max(position);
             if state.owner != Owner::Stream || state.ended {
                 return;
             }
             let bytes = state.bytes.saturating_add(body.len());
             // One event is kept however long it is.
-            let full = state.items.len() >= self.events_max
-                || (bytes > self.bytes_max && !state.items.is_empty());
+            let full =
+                state.items.len() >= self.events_max || (bytes > self.bytes_max && !state.items.is_empty());
             if full {
                 state.lost(position, position);
             } else {
@@ -134,6 +137,11 @@ impl EventQueue {
             state.reader.take()
         };
         wake(waker);
+    }
+
+    /// The last position that arrived on this connection, for whatever stream; 0 if none did.
+    pub(crate) fn received(&self) -> u64 {
+        lock(&self.state).received
     }
 
     /// Moves everything that waits to `into`, which is empty. `Ready(false)`: nothing waits and nothing will come.
@@ -252,6 +260,7 @@ mod tests {
         assert_eq!(queue.claim(), Claim::Soon);
         queue.free();
         assert_eq!(queue.claim(), Claim::Yours);
+        assert_eq!(queue.received(), 2);
         push(&queue, 3..=3);
         assert_eq!(take(&queue), Some(vec![event(3)]));
     }

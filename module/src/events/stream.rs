@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use modipc_api::{
-    AnyEvent, DecodeError, Event, EventType, MessageType, ModuleError, RawEvent, Request, ResponseData,
+    AnyEvent, DecodeError, Event, EventType, MessageType, ModuleError, Party, RawEvent, Request, ResponseData,
 };
 use modipc_core::{CloseReason, Profile, SubscribeOptions, TopicSet};
 
@@ -89,7 +89,11 @@ impl Client {
     ///
     /// Cancel safety: dropping the future unsubscribes.
     ///
+    /// Positions rise as long as a connection lasts: [`SubscribeOptions::resume`] may not name one that has arrived on it already,
+    /// for an earlier stream. Whoever wants to go back connects again.
+    ///
     /// # Errors
+    /// [`ModuleError::ProtocolError`]: the position to resume from has arrived already; nothing was sent.
     /// [`ModuleError::ResourceExhausted`]: this connection has a stream already. [`ModuleError::PermissionDenied`]: the group of
     /// a topic needs a capability that is not granted; the whole subscription is refused [M-7]. Else as any call.
     pub async fn subscribe(
@@ -105,6 +109,17 @@ impl Client {
                 remedy: "change the topics of the stream that there is, or close it".to_owned(),
             }));
         };
+        let received = self.inner.session.events.received();
+        if let Some(resume) = options.resume.filter(|resume| *resume <= received) {
+            return Err(Error::Module(ModuleError::ProtocolError {
+                guilty: Party::Module(Some(self.module_id().to_owned())),
+                violation: None,
+                what: format!(
+                    "it would resume at position {resume} where events up to {received} have arrived: resume later, or connect \
+                     again"
+                ),
+            }));
+        }
         let mut stream = EventStream {
             client: self.clone(),
             batch: VecDeque::new(),
@@ -184,8 +199,8 @@ impl EventStream {
         let request = Request::SubscribeEvents { event_types: topics.to_vec() };
         let reply = self.client.issue_subscription(request, options, |inner, request, deadline_us, body| {
             always(request, read(inner, request, deadline_us, body)?, |data| match data {
-                ResponseData::Subscribed { event_types, position } => Ok((event_types, position)),
-                other => Err(other),
+                ResponseData::Subscribed { event_types, position } => Some((event_types, position)),
+                _ => None,
             })
         });
         match reply.await {
@@ -307,8 +322,8 @@ async fn unsubscribe(client: &Client, event_types: Vec<EventType>) -> Result<Vec
     let request = Request::Unsubscribe { event_types };
     let reply = client.issue(request, |inner, request: MessageType, deadline_us, body| {
         always(request, read(inner, request, deadline_us, body)?, |data| match data {
-            ResponseData::Unsubscribed { event_types } => Ok(event_types),
-            other => Err(other),
+            ResponseData::Unsubscribed { event_types } => Some(event_types),
+            _ => None,
         })
     });
     reply.await

@@ -111,6 +111,9 @@ mod tests {
         assert!(topics.to_set().contains(EventType::NewBlock.topic()));
         assert_eq!(Topics::all().iter().count(), EventType::ALL.len());
         assert_eq!(Topics::NONE.to_string(), "none");
-        assert_eq!(Topics::from([EventType::NewHeader, EventType::NewBlock]).to_string(), "NewBlock, NewHeader");
+        assert_eq!(
+            Topics::from([EventType::NewHeader, EventType::NewBlock]).to_string(),
+            "NewBlock, NewHeader"
+        );
     }
 }

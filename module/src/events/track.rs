@@ -29,10 +29,8 @@ impl Track {
     /// Every event of these topics at `first` and later is owed to us, unless an earlier promise reaches further.
     pub(crate) fn subscribed(&mut self, topics: impl IntoIterator<Item = u8>, first: u64) {
         let kept = std::mem::take(&mut self.from);
-        self.from = topics
-            .into_iter()
-            .map(|topic| (topic, kept.get(&topic).copied().unwrap_or(first)))
-            .collect();
+        self.from =
+            topics.into_iter().map(|topic| (topic, kept.get(&topic).copied().unwrap_or(first))).collect();
         if self.next == 0 {
             self.next = first;
         }

@@ -1,5 +1,6 @@
 //! A host that a test moves by hand: the protocol's own host role, and behind it a script.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test did not expect ends it")]
 
 use std::future::poll_fn;
 use std::io::{IoSlice, IoSliceMut};
@@ -147,7 +148,15 @@ impl Host {
             runtime.sleep_until(runtime.now() + SECOND).await;
             false
         };
-        while futures_lite::future::or(async { self.read().await; true }, quiet()).await {}
+        while futures_lite::future::or(
+            async {
+                self.read().await;
+                true
+            },
+            quiet(),
+        )
+        .await
+        {}
     }
 
     async fn read(&mut self) {
