@@ -20,8 +20,9 @@ pub(crate) enum Untaken<E> {
 /// Takes ownership of a descriptor that came through `exec` and passes the check, once: it gets the close-on-exec flag,
 /// which also marks it as taken. One that is not taken stays as it is.
 ///
-/// Everything that Rust's standard library and rustix open has this flag from birth, so a number that has it not is
-/// inherited (or was opened by C code that leaks it to every child, whose owner must not be told apart from ours).
+/// Everything that Rust's standard library and this crate open has this flag from birth, so a number without it is
+/// inherited, or was opened by code that leaks it to every child. The launcher's word is what tells these two apart: it
+/// names the number [T-2], and the caller's check demands that it is a connected Unix stream.
 pub(crate) fn take_inherited<E>(
     number: RawFd,
     check: impl FnOnce(BorrowedFd<'_>) -> Result<(), E>,
@@ -37,8 +38,9 @@ pub(crate) fn take_inherited<E>(
     if flags & libc::FD_CLOEXEC != 0 {
         return Err(Untaken::Ours);
     }
-    // SAFETY: it is open (checked above), not -1 (fcntl would have failed), and nobody in this process owns it: it came
-    // through exec, and the flag that is set below under the lock keeps everyone from taking it a second time.
+    // SAFETY: it is open (checked above), not -1 (fcntl would have failed), and nobody in this process owns it: by the
+    // launcher's contract it came through exec, the missing flag bears that out, and the flag that is set below under the
+    // lock keeps everyone from taking it a second time.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     if let Err(why) = check(fd.as_fd()) {
         // Not ours to close.
