@@ -18,6 +18,12 @@ impl<R: Role, D: Dialect> Clone for BlockingLink<R, D> {
     }
 }
 
+impl<R: Role, D: Dialect> core::fmt::Debug for BlockingLink<R, D> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("BlockingLink").field(&self.0).finish()
+    }
+}
+
 impl<R: Role, D: Dialect> BlockingLink<R, D> {
     /// The same link, for threads.
     #[must_use]

@@ -8,7 +8,7 @@
 use core::task::Waker;
 use std::task::Wake;
 
-use modipc_core::{Batch, CloseReason, Connection, Dialect, Outcome, Role};
+use modipc_core::{Batch, CloseReason, Connection, Dialect, Outcome, Role, Step};
 use slab::Slab;
 
 use crate::calls::Calls;
@@ -90,18 +90,34 @@ pub(crate) enum Task {
     Gone,
 }
 
-/// What is to be done once the lock is released.
+impl Task {
+    pub(crate) fn into_waker(self) -> Option<Waker> {
+        match self {
+            Task::Parked(waker) => Some(waker),
+            Task::Awake | Task::Gone => None,
+        }
+    }
+}
+
+/// What is to be done once the lock is released. Empty it costs next to nothing, for it is made at every hold.
 #[derive(Default)]
 pub(crate) struct After {
-    /// Room for one without allocating; a second caller goes to `more`.
+    /// Room for one without allocating; a second caller goes to `callers`.
     caller: Option<Waker>,
-    more: Vec<Waker>,
+    callers: Vec<Waker>,
     task: Option<Waker>,
-    /// Wakers that were replaced and are only dropped.
-    old: [Option<Waker>; 2],
-    reader: Option<Reader>,
-    writer: Option<Writer>,
-    trace: Option<(Box<dyn StepSink>, Vec<modipc_core::Step>)>,
+    /// A waker that was replaced.
+    old: Option<Waker>,
+    /// What is dropped, or happens, seldom.
+    seldom: Vec<Seldom>,
+}
+
+#[allow(dead_code, reason = "most of these are only dropped")]
+enum Seldom {
+    Old(Waker),
+    Reader(Reader),
+    Writer(Writer),
+    Steps(Box<dyn StepSink>, Vec<Step>),
 }
 
 impl After {
@@ -109,22 +125,35 @@ impl After {
         if self.caller.is_none() {
             self.caller = Some(waker);
         } else {
-            self.more.push(waker);
+            self.callers.push(waker);
         }
     }
 
     pub(crate) fn drop_waker(&mut self, waker: Option<Waker>) {
-        let [first, second] = &mut self.old;
-        let slot = if first.is_none() { first } else { second };
-        *slot = waker;
+        if self.old.is_none() {
+            self.old = waker;
+        } else {
+            self.seldom.extend(waker.map(Seldom::Old));
+        }
     }
 
     pub(crate) fn drop_reader(&mut self, reader: Option<Reader>) {
-        self.reader = reader;
+        self.seldom.extend(reader.map(Seldom::Reader));
     }
 
     pub(crate) fn drop_writer(&mut self, writer: Option<Writer>) {
-        self.writer = writer;
+        self.seldom.extend(writer.map(Seldom::Writer));
+    }
+
+    /// Callers first: what they issue next is written together when the task runs after them.
+    fn fire(&mut self) {
+        if let Some(waker) = self.caller.take() {
+            waker.wake();
+        }
+        self.callers.drain(..).for_each(Waker::wake);
+        if let Some(waker) = self.task.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -169,12 +198,11 @@ impl<R: Role, D: Dialect> Cell<R, D> {
         let out = f(&mut state, &mut after);
         state.settle(&mut after);
         drop(state);
-        // Callers first: what they issue next is written together when the task runs after them.
-        for waker in after.caller.into_iter().chain(after.more).chain(after.task) {
-            waker.wake();
-        }
-        if let Some((sink, steps)) = after.trace {
-            self.emit(sink, steps);
+        after.fire();
+        for seldom in after.seldom {
+            if let Seldom::Steps(sink, steps) = seldom {
+                self.emit(sink, steps);
+            }
         }
         out
     }
@@ -190,7 +218,7 @@ impl<R: Role, D: Dialect> Cell<R, D> {
 
     /// The sink is out of the cell while it is used, like a half of the transport: steps that are made meanwhile wait in the
     /// connection, and whoever has the sink looks again before it puts it back.
-    fn emit(&self, mut sink: Box<dyn StepSink>, mut steps: Vec<modipc_core::Step>) {
+    fn emit(&self, mut sink: Box<dyn StepSink>, mut steps: Vec<Step>) {
         loop {
             steps.drain(..).for_each(|step| sink.step(&step));
             let mut state = self.state.lock();
@@ -256,9 +284,7 @@ impl<R: Role, D: Dialect> State<R, D> {
 
     /// The task does nothing more.
     pub(crate) fn task_ends(&mut self, after: &mut After) {
-        if let Task::Parked(waker) = core::mem::replace(&mut self.task, Task::Gone) {
-            after.drop_waker(Some(waker));
-        }
+        after.drop_waker(core::mem::replace(&mut self.task, Task::Gone).into_waker());
         after.drop_reader(self.reader.remove());
         after.drop_writer(self.writer.remove());
     }
@@ -349,16 +375,15 @@ impl<R: Role, D: Dialect> State<R, D> {
             }
             Some(_) | None => self.leader_until = NEVER,
         }
-        if self.deadline() < self.armed {
-            self.asked = self.asked.min(self.deadline());
+        let deadline = self.deadline();
+        if deadline < self.armed {
+            self.asked = self.asked.min(deadline);
         }
         if matches!(self.task, Task::Parked(_)) && self.task_has_work() {
-            if let Task::Parked(waker) = core::mem::replace(&mut self.task, Task::Awake) {
-                after.task = Some(waker);
-            }
+            after.task = core::mem::replace(&mut self.task, Task::Awake).into_waker();
         }
-        if let Some(trace) = &mut self.trace {
-            after.trace = trace.take(&mut self.connection);
+        if let Some((sink, steps)) = self.trace.as_mut().and_then(|trace| trace.take(&mut self.connection)) {
+            after.seldom.push(Seldom::Steps(sink, steps));
         }
     }
 

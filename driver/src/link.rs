@@ -1,5 +1,6 @@
 //! The handle of one connection, and the futures that it gives.
 
+use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
@@ -19,8 +20,8 @@ use crate::task::Driver;
 use crate::trace::{StepSink, Trace};
 use crate::transport::Transport;
 
-/// Reads that a leader does in one poll; then the task takes over.
-const LEADER_READS_MAX: usize = 8;
+/// Turns of reading that a leader takes in one poll, enough for a block; then the task takes over.
+const LEADER_READS_MAX: usize = 16;
 
 /// Events that a leader lets wait for the task; beyond it the task reads, and so waits for its own service.
 const LEADER_EVENTS_MAX: usize = 32;
@@ -31,6 +32,12 @@ pub struct Link<R: Role, D: Dialect>(Arc<Cell<R, D>>);
 impl<R: Role, D: Dialect> Clone for Link<R, D> {
     fn clone(&self) -> Self {
         Link(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Role, D: Dialect> fmt::Debug for Link<R, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("role", &R::NAME).finish_non_exhaustive()
     }
 }
 
@@ -200,6 +207,12 @@ enum Place<R: Role, D: Dialect> {
     Open { cell: Arc<Cell<R, D>>, key: u64, id: CallId },
     Failed(CallError),
     Resolved,
+}
+
+impl<R: Role, D: Dialect> fmt::Debug for Call<R, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Call").field(&self.id()).finish()
+    }
 }
 
 impl<R: Role, D: Dialect> Call<R, D> {

@@ -12,6 +12,10 @@ use crate::sync;
 /// Reads of one turn. A turn ends earlier when the buffers are full or nothing is there.
 const READS_PER_TURN_MAX: usize = 16;
 
+/// Bytes of the scratch buffer that are read along with a bulk body. They are for the next header, and no more: what is the
+/// next fragment's body should go to its own buffer, and not through this one.
+const BESIDE_BULK_BYTES: usize = if cfg!(modipc_loom) { 64 } else { 4 << 10 };
+
 /// The reading half, taken out of the cell, and the bulk body that the next bytes belong to.
 pub(crate) struct ReadJob {
     half: Reader,
@@ -69,6 +73,9 @@ impl ReadJob {
     fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Got {
         let mut got = Got::default();
         let bulk_len = self.bulk.as_mut().map_or(0, |bulk| bulk.space().len());
+        let beside = if bulk_len > 0 { BESIDE_BULK_BYTES } else { usize::MAX };
+        let len = scratch.len().min(beside);
+        let scratch = scratch.get_mut(..len).unwrap_or_default();
         let room = bulk_len + scratch.len();
         while got.bytes < room && got.reads < READS_PER_TURN_MAX as u64 {
             match self.poll(cx, scratch, got.bytes, bulk_len) {

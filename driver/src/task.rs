@@ -8,7 +8,6 @@ use modipc_core::{CloseReason, Dialect, Event, Role};
 
 use crate::cell::{After, State, Task, Writer};
 use crate::link::Link;
-use crate::read::ReadJob;
 use crate::runtime::BoxFuture;
 use crate::service::Service;
 
@@ -27,8 +26,6 @@ pub(crate) struct Driver<R: Role, D: Dialect, S: Service<R, D>> {
     service: S,
     /// Set to [`State::armed`], or `None` if nothing is.
     sleep: Option<BoxFuture<()>>,
-    /// Taken out and not delivered yet; kept for its memory.
-    events: Vec<Event>,
     /// The executor had its turn since the last write.
     yielded: bool,
 }
@@ -56,43 +53,32 @@ enum Plan {
 
 impl<R: Role, D: Dialect, S: Service<R, D>> Driver<R, D, S> {
     pub(crate) fn new(link: Link<R, D>, service: S) -> Self {
-        Driver { link, service, sleep: None, events: Vec::new(), yielded: false }
+        Driver { link, service, sleep: None, yielded: false }
     }
 
     fn round(&mut self, cx: &mut Context<'_>) -> Round {
-        self.take_in();
-        for event in self.events.drain(..) {
+        for event in self.take_in() {
             self.service.event(&self.link, event);
         }
         self.service.poll(cx, &self.link);
         self.put_out(cx)
     }
 
-    /// Reads, if that is up to the task, and takes the events out.
-    fn take_in(&mut self) {
+    /// Reads, if that is up to the task, and takes events out.
+    fn take_in(&self) -> Vec<Event> {
         let cell = self.link.cell();
-        let events = &mut self.events;
-        let job = cell.enter(|state, after| {
-            if let Task::Parked(waker) = core::mem::replace(&mut state.task, Task::Awake) {
-                after.drop_waker(Some(waker));
-            }
+        let (job, events) = cell.enter(|state, after| {
+            after.drop_waker(core::mem::replace(&mut state.task, Task::Awake).into_waker());
             state.look = false;
             // What waits for the service goes first: a service that is slow slows the reading.
             let reads = state.task_reads() && state.connection.events_len() == 0;
             let job = if reads { state.take_reader() } else { None };
-            if job.is_none() {
-                take_events(state, events);
-            }
-            job
+            (job, take_events(state))
         });
-        if let Some(job) = job {
-            self.read(job);
+        match job {
+            Some(job) => cell.read(job, |state, _, _| take_events(state)),
+            None => events,
         }
-    }
-
-    fn read(&mut self, job: ReadJob) {
-        let events = &mut self.events;
-        self.link.cell().read(job, |state, _, _| take_events(state, events));
     }
 
     /// Writes what there is, then parks or says why not.
@@ -198,9 +184,12 @@ impl<R: Role, D: Dialect, S: Service<R, D>> Driver<R, D, S> {
     }
 }
 
-fn take_events<R: Role, D: Dialect>(state: &mut State<R, D>, events: &mut Vec<Event>) {
-    let next = core::iter::from_fn(|| state.connection.poll_event());
-    events.extend(next.take(EVENTS_PER_ROUND_MAX));
+/// In a list of their own, which does not outlive their delivery: an idle connection keeps no room for them.
+fn take_events<R: Role, D: Dialect>(state: &mut State<R, D>) -> Vec<Event> {
+    let count = state.connection.events_len().min(EVENTS_PER_ROUND_MAX);
+    let mut events = Vec::with_capacity(count);
+    events.extend(core::iter::from_fn(|| state.connection.poll_event()).take(count));
+    events
 }
 
 impl<R: Role, D: Dialect, S: Service<R, D>> Future for Driver<R, D, S> {

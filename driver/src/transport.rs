@@ -19,6 +19,10 @@ pub trait PollRead: Send + 'static {
     /// Reads what is there into `bufs`, in order; `Ok(0)` is the end of the stream. On `Pending` nothing was read and the
     /// context's waker is woken when a read may succeed; only the last waker counts. A short read is legal, and so is a
     /// spurious wake. An interrupted system call is repeated inside.
+    ///
+    /// The driver reads until it gets `Pending`, so that its waker is always set. After a read that did not fill `bufs` the
+    /// transport should therefore give `Pending` without a system call: on a stream socket nothing was left. A transport that
+    /// does not is correct, and makes one system call more for each read.
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
 
     /// Reads without a waker and without trusting cached readiness, or says that nothing is there (`None`). This is
