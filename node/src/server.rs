@@ -1,11 +1,9 @@
 //! Accepting connections, of which the node knows nothing but that they come.
 
-use std::io;
-
 use async_trait::async_trait;
 use modipc_driver::Transport;
 
-use crate::node::{Node, ShuttingDown};
+use crate::node::Node;
 use crate::policy::{Credentials, PeerIdentity};
 
 /// Something that connections come from.
@@ -17,9 +15,18 @@ pub trait Acceptor: Send + 'static {
     /// The next connection, and what the kernel says of the process behind it. Must be cancel safe.
     ///
     /// # Errors
-    /// This connection failed, or there are no descriptors left. The accept loop goes on after a pause, so an error that concerns
-    /// one connection only may as well be skipped inside.
-    async fn accept(&mut self) -> io::Result<(Self::Transport, Credentials)>;
+    /// [`AcceptFault`]. Unless it is final the accept loop goes on after a pause.
+    async fn accept(&mut self) -> Result<(Self::Transport, Credentials), AcceptFault>;
+}
+
+/// Why a connection could not be accepted.
+#[derive(Debug, thiserror::Error)]
+#[error("a connection could not be accepted: {source}")]
+pub struct AcceptFault {
+    /// What happened.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+    /// Whether no connection will ever come again.
+    pub is_final: bool,
 }
 
 impl Node {
@@ -27,30 +34,27 @@ impl Node {
     /// neither a bad handshake nor a failed accept ends the loop.
     ///
     /// Cancel safe: dropping the future ends accepting; connections that were accepted go on.
-    pub async fn serve(&self, mut acceptor: impl Acceptor) {
+    ///
+    /// # Errors
+    /// A fault that is final. Connected modules are not affected.
+    pub async fn serve(&self, mut acceptor: impl Acceptor) -> Result<(), AcceptFault> {
         let mut pause = Pause::new(self.inner.config.accept_pause_us);
         loop {
-            let accepted = match self.or_stop(acceptor.accept()).await {
-                Some(accepted) => accepted,
-                None => return,
-            };
+            let Some(accepted) = self.or_stop(acceptor.accept()).await else { return Ok(()) };
             match accepted {
                 Ok((transport, credentials)) => {
                     pause.reset();
-                    if let Err(ShuttingDown) = self.attach(transport, PeerIdentity::Attached { credentials })
-                    {
-                        return;
+                    if self.attach(transport, PeerIdentity::Attached { credentials }).is_err() {
+                        return Ok(());
                     }
                 }
-                Err(error) => {
+                Err(fault) if fault.is_final => return Err(fault),
+                Err(fault) => {
                     let pause_us = pause.next();
-                    tracing::warn!(
-                        pause_us,
-                        "a connection could not be accepted: {error}; connected modules are not affected"
-                    );
+                    tracing::warn!(pause_us, "{fault}; connected modules are not affected");
                     let until = self.runtime().now().saturating_add(pause_us);
                     if self.or_stop(self.runtime().sleep_until(until)).await.is_none() {
-                        return;
+                        return Ok(());
                     }
                 }
             }

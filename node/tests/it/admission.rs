@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use modipc_api::CapabilitySet;
 use modipc_core::{CloseReason, Config, Event, Refusal, RefusalCode};
 use modipc_driver::Runtime as _;
-use modipc_node::{Acceptor, Credentials, NodeConfig};
+use modipc_node::{AcceptFault, Acceptor, Credentials, NodeConfig};
 use modipc_transport_mem::{LinkConfig, Listener, MemTransport, Network, NetworkConfig};
 
 use crate::support::{Peer, SECOND, USER, World};
@@ -121,9 +121,10 @@ struct Door {
 impl Acceptor for Door {
     type Transport = MemTransport;
 
-    async fn accept(&mut self) -> io::Result<(MemTransport, Credentials)> {
+    async fn accept(&mut self) -> Result<(MemTransport, Credentials), AcceptFault> {
         if let Some(kind) = self.failures.lock().unwrap().pop_front() {
-            return Err(kind.into());
+            let is_final = kind == io::ErrorKind::NotConnected;
+            return Err(AcceptFault { source: io::Error::from(kind).into(), is_final });
         }
         let accepted = self.listener.accept().await;
         Ok((accepted.transport, Credentials { uid: USER, gid: USER, pid: None }))
@@ -138,7 +139,7 @@ fn neither_a_bad_handshake_nor_a_failed_accept_ends_the_server() {
     let failures = Arc::new(Mutex::new(VecDeque::from([io::ErrorKind::ConnectionAborted; 3])));
     let door = Door { listener, failures: Arc::clone(&failures) };
     let node = world.node.clone();
-    world.runtime.spawn_named("accept loop", async move { node.serve(door).await });
+    world.runtime.spawn_named("accept loop", async move { node.serve(door).await.unwrap() });
     let connect = || Peer::new(world.runtime.clone(), network.connect("node").unwrap(), Config::DEFAULT);
     world.run(async {
         let garbage: [&[u8]; 6] = [
@@ -167,6 +168,21 @@ fn neither_a_bad_handshake_nor_a_failed_accept_ends_the_server() {
     });
     let waiting = world.sim.run_until_idle().unwrap();
     assert!(waiting.is_empty(), "the accept loop goes on after the shutdown: {waiting:?}");
+}
+
+#[test]
+fn a_listener_that_is_broken_for_good_ends_the_loop_and_nothing_else() {
+    let world = World::new();
+    let network = Network::new(world.runtime.clone(), NetworkConfig::default());
+    let listener = network.listen("node").unwrap();
+    let failures = [io::ErrorKind::ConnectionAborted, io::ErrorKind::NotConnected];
+    let door = Door { listener, failures: Arc::new(Mutex::new(failures.into())) };
+    world.run(async {
+        let mut peer = world.module("a").await;
+        let fault = world.node.serve(door).await.unwrap_err();
+        assert!(fault.is_final);
+        assert!(peer.is_usable().await);
+    });
 }
 
 #[test]

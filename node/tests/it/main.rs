@@ -5,6 +5,7 @@
 mod admission;
 mod calls;
 mod events;
+mod launch;
 mod logs;
 mod support;
 mod teardown;
