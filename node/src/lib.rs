@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod admission_error;
 mod api;
 mod bus;
 mod config;

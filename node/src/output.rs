@@ -134,7 +134,8 @@ mod tests {
     fn lines(chunks: &[&[u8]]) -> Vec<(String, u64)> {
         let mut lines = Lines::new(5);
         let mut found = Vec::new();
-        let mut print = |line: &[u8], more: u64| found.push((String::from_utf8_lossy(line).into_owned(), more));
+        let mut print =
+            |line: &[u8], more: u64| found.push((String::from_utf8_lossy(line).into_owned(), more));
         for chunk in chunks {
             lines.push(chunk, &mut print);
         }
@@ -145,8 +146,7 @@ mod tests {
     #[test]
     fn lines_are_found_in_any_chunking_and_are_bounded() {
         let text = b"one\n\ntwo and more\r\nthree";
-        let expected =
-            [("one".to_owned(), 0), ("two a".to_owned(), 8), ("three".to_owned(), 0)];
+        let expected = [("one".to_owned(), 0), ("two a".to_owned(), 8), ("three".to_owned(), 0)];
         for size in 1..text.len() {
             let chunks: Vec<_> = text.chunks(size).collect();
             assert_eq!(lines(&chunks), expected, "chunks of {size}");

@@ -70,7 +70,8 @@ impl<P: ConnectionPairs> Launcher for ProcessLauncher<P> {
             made.map_err(|error| failed(&format!("making its directory {}", dir.display()), error))?;
             command.current_dir(dir);
         }
-        let (transport, theirs) = self.pairs.pair().map_err(|error| failed("making its connection", error))?;
+        let (transport, theirs) =
+            self.pairs.pair().map_err(|error| failed("making its connection", error))?;
         // Before the process, so that there is none that nobody watches.
         let watcher = Watcher::new().map_err(|error| failed("starting the thread that watches it", error))?;
         let spawned = spawn(&mut command, theirs);
@@ -112,8 +113,7 @@ fn command(spec: &ModuleSpec) -> Result<Command, LaunchError> {
 fn spawn(command: &mut Command, theirs: OwnedFd) -> io::Result<process::Child> {
     static SPAWNING: Mutex<()> = Mutex::new(());
     // 0 to 2 are the child's standard streams, and in a host that has closed its own they may be given out.
-    let theirs =
-        if theirs.as_raw_fd() > 2 { theirs } else { rustix::io::fcntl_dupfd_cloexec(&theirs, 3)? };
+    let theirs = if theirs.as_raw_fd() > 2 { theirs } else { rustix::io::fcntl_dupfd_cloexec(&theirs, 3)? };
     command.env("MODIPC_FD", theirs.as_raw_fd().to_string());
     let _spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
     rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;

@@ -111,11 +111,8 @@ impl Node {
                 },
             )?;
         }
-        let identity = PeerIdentity::Inherited {
-            module_id: module_id(),
-            grants: spec.grants,
-            requires: spec.requires,
-        };
+        let identity =
+            PeerIdentity::Inherited { module_id: module_id(), grants: spec.grants, requires: spec.requires };
         tracing::debug!(module = %spec.module_id, pid = child.pid(), "waiting for the module's Hello");
         self.attach(transport, identity)
             .map_err(|ShuttingDown| LaunchError::ShuttingDown { module_id: module_id() })

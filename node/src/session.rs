@@ -261,8 +261,12 @@ impl Session {
 
     fn too_large(&mut self, link: &NodeLink, id: CallId) {
         let text = "the answer exceeds what this module announced that it can receive";
-        let response = Response::from(ErrorInfo::new(ErrorCode::PayloadTooLarge, text));
-        self.reply(link, id, &response);
+        self.live.counters.errors.add(1);
+        self.scratch.clear();
+        Response::from(ErrorInfo::new(ErrorCode::PayloadTooLarge, text)).encode(&mut self.scratch);
+        let body = Body::from(&self.scratch[..]);
+        // Refused only if the connection ended in the meantime.
+        let _ = link.with(|connection, now| connection.reply(now, id, body));
     }
 
     fn denied(&mut self, missing: CapabilitySet) {

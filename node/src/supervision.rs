@@ -102,8 +102,7 @@ impl Supervision {
     }
 
     fn exited(&mut self, now: u64) -> Option<Step> {
-        self.state =
-            if self.connected { State::Reading { until: self.until(now) } } else { State::Over };
+        self.state = if self.connected { State::Reading { until: self.until(now) } } else { State::Over };
         None
     }
 

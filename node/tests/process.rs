@@ -87,11 +87,11 @@ struct World {
 impl World {
     fn new() -> World {
         let notes = Notes::global();
-        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let tokio =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let runtime = TokioRuntime::new(tokio.handle().clone());
         let config = NodeConfig { logs_burst: 1_000_000, ..NodeConfig::default() };
-        let node =
-            Node::builder(Arc::new(runtime.clone()), Arc::new(NoApi)).config(config).build().unwrap();
+        let node = Node::builder(Arc::new(runtime.clone()), Arc::new(NoApi)).config(config).build().unwrap();
         World { tokio, node, notes, runtime }
     }
 

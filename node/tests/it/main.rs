@@ -7,5 +7,6 @@ mod calls;
 mod events;
 mod launch;
 mod logs;
+mod rough;
 mod support;
 mod teardown;

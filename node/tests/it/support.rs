@@ -19,7 +19,9 @@ use modipc_node::{
     Attach, Attached, CallContext, Credentials, ModulePolicy, Node, NodeApi, NodeConfig, NodeError,
     NodeResult, PeerIdentity, Policy,
 };
-use modipc_transport_mem::{LinkConfig, MemReader, MemTransport, MemWriter, Sim, SimRuntime};
+use modipc_transport_mem::{
+    Chance, LinkConfig, MemReader, MemTransport, MemWriter, Sim, SimConfig, SimRuntime,
+};
 
 pub(crate) const HEIGHT: u64 = 702_861;
 pub(crate) const USER: u32 = 1000;
@@ -107,7 +109,17 @@ impl World {
     }
 
     pub(crate) fn with(config: NodeConfig) -> World {
-        let sim = Sim::new(2);
+        World::within(Sim::new(2), config)
+    }
+
+    /// An executor that wakes tasks too early and for no reason, as executors may.
+    pub(crate) fn rough(seed: u64, config: NodeConfig) -> World {
+        let (early_sleep, spurious_wake) = (Chance::percent(20), Chance::percent(5));
+        let config_of_sim = SimConfig { seed, early_sleep, spurious_wake, ..SimConfig::default() };
+        World::within(Sim::with_config(config_of_sim), config)
+    }
+
+    fn within(sim: Sim, config: NodeConfig) -> World {
         let runtime = sim.runtime();
         let pending = Arc::default();
         let api = TestApi { runtime: runtime.clone(), pending: Arc::clone(&pending) };
