@@ -1,2 +1,8 @@
 //! The `modipc` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    modipc_cli::main(std::env::args_os())
+}

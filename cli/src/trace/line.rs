@@ -134,10 +134,8 @@ fn parse_timed(words: &mut Words<'_>) -> Result<Line, LineFault> {
             time_us,
             connection,
             role: words.chosen("role=", &[("host", TraceRole::Host), ("module", TraceRole::Module)])?,
-            origin: words.chosen(
-                "origin=",
-                &[("inherited", Origin::Inherited), ("attached", Origin::Attached)],
-            )?,
+            origin: words
+                .chosen("origin=", &[("inherited", Origin::Inherited), ("attached", Origin::Attached)])?,
             module: match words.value("module=")? {
                 "-" => None,
                 escaped => {
@@ -338,7 +336,10 @@ mod tests {
             ),
             ("1200 1 open role=host origin=attached module=-", open(None, Origin::Attached)),
             ("1200 1 open role=host origin=attached module=%2D", open(Some("-"), Origin::Attached)),
-            ("1200 1 open role=host origin=attached module=a%20%25%C3%A9", open(Some("a %é"), Origin::Attached)),
+            (
+                "1200 1 open role=host origin=attached module=a%20%25%C3%A9",
+                open(Some("a %é"), Origin::Attached),
+            ),
             ("1290 1 < 6 id=0 len=143 PeerHello Idle Greeting", Line::Step(step)),
             (
                 "1290 1 > 0 id=4 len=44 Call Active Active",

@@ -243,7 +243,11 @@ mod tests {
             ("steps=2", "steps=3", "line 7 of the trace: the connection has another number of steps"),
             ("21 1 close steps=2\n", "", "line 7 of the trace: a connection is still open at the end"),
             ("lines=6", "lines=5", "line 8 of the trace: there are another number of lines"),
-            ("connections=2", "connections=1", "line 8 of the trace: there are another number of connections"),
+            (
+                "connections=2",
+                "connections=1",
+                "line 8 of the trace: there are another number of connections",
+            ),
             ("lines=6\n", "lines=6\n\n", "line 8 of the trace: lines follow the end line"),
         ] {
             assert_eq!(refusal(&GOOD.replace(from, to)), what);
