@@ -23,6 +23,7 @@ mod fd;
 mod inherit;
 mod listen;
 mod listener;
+mod module;
 mod nofile;
 mod peer;
 mod reactor;
@@ -41,6 +42,9 @@ pub use facts::{Kind, PathTooLong, SUN_PATH_BYTES};
 pub use inherit::{FD_VARIABLE, InheritError, inherited, inherited_by_listen_fds};
 pub use listen::{BoundListener, ListenError, ListenerConfig};
 pub use listener::{Accepted, UdsListener};
+#[cfg(feature = "tokio")]
+pub use module::from_env;
+pub use module::{FromEnvError, PATH_VARIABLE, from_env_on};
 pub use nofile::{NofileError, raise_nofile_limit};
 pub use peer::{PeerCredentials, PeerPolicy, PeerRefused};
 pub use reactor::{Done, Reactor, Watch};
