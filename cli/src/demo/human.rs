@@ -89,15 +89,10 @@ fn watcher(found: &WatcherFindings, out: &mut String) -> fmt::Result {
         grouped(found.spent_older),
         grouped(found.spent_inside)
     )?;
-    for lookup in &found.transactions {
-        writeln!(out, "             {}: {}\n               {}", lookup.what, lookup.answer, lookup.name)?;
-    }
-    for lookup in &found.outputs {
-        writeln!(
-            out,
-            "             output {}: {}\n               {}",
-            lookup.what, lookup.answer, lookup.name
-        )?;
+    for (kind, lookups) in [("", &found.transactions), ("output ", &found.outputs)] {
+        for Lookup { what, name, state, detail } in lookups {
+            writeln!(out, "             {kind}{what}: {state}, {detail}\n               {name}")?;
+        }
     }
     writeln!(out, "             {} unconfirmed transactions", found.mempool)?;
     let answers: Vec<String> = found.without_data.iter().map(|l| format!("{} {}", l.name, l.state)).collect();
