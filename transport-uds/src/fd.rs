@@ -1,5 +1,6 @@
 //! Descriptors that are taken on trust: the only module of this crate with `unsafe`.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -53,6 +54,19 @@ pub(crate) fn take_inherited<E>(
         return Err(Untaken::Closed);
     }
     Ok(fd)
+}
+
+/// Keeps every descriptor above standard error from the programs that this process will start: a host calls it first thing, for
+/// descriptors that its own parent left open would otherwise reach its modules.
+///
+/// Not for a module: the flag is also the mark by which an inherited connection counts as taken.
+///
+/// # Errors
+/// `ENOSYS` or `EINVAL` on a kernel older than 5.11.
+pub fn keep_descriptors_from_children() -> io::Result<()> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC the call closes nothing and touches no memory; it sets a flag that concerns exec only.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(feature = "tokio")]
@@ -113,6 +127,31 @@ mod tests {
         let (reader, _writer) = std::io::pipe().expect("a pipe");
         assert!(matches!(take(reader.as_raw_fd()), Err(Untaken::Ours)));
         assert!(fcntl_getfd(&reader).is_ok(), "a refusal closed what it refused");
+    }
+
+    /// In a process of its own, so that no test beside it loses a descriptor that it is about to pass on.
+    #[test]
+    fn what_a_parent_left_open_does_not_reach_the_next_child() {
+        let left = inherited();
+        if std::env::var_os("MODIPC_TEST_KEEP").is_none() {
+            let me = std::env::current_exe().expect("this test");
+            let name = "fd::tests::what_a_parent_left_open_does_not_reach_the_next_child";
+            let run = std::process::Command::new(me)
+                .args(["--exact", name])
+                .env("MODIPC_TEST_KEEP", "1")
+                .output()
+                .expect("it runs");
+            let said = String::from_utf8_lossy(&run.stdout).into_owned();
+            assert!(run.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let open_in_child = || {
+            let path = format!("/proc/self/fd/{left}");
+            std::process::Command::new("test").args(["-e", &path]).status().expect("test(1)").success()
+        };
+        assert!(open_in_child(), "the descriptor is inherited at first");
+        keep_descriptors_from_children().expect("close_range");
+        assert!(!open_in_child());
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub use acceptor::AcceptError;
 pub use connect::{ConnectError, connect};
 pub use directory::DirFault;
 pub use facts::{Kind, PathTooLong, SUN_PATH_BYTES};
+pub use fd::keep_descriptors_from_children;
 pub use inherit::{FD_VARIABLE, InheritError, inherited, inherited_by_listen_fds};
 pub use listen::{BoundListener, ListenError, ListenerConfig};
 pub use listener::{Accepted, UdsListener};
