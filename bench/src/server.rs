@@ -1,6 +1,5 @@
 //! The real stack on the server's side: a node that admits every module of the client.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use modipc_api::{BlockHash, BlockHeader, CapabilitySet, RawBlock};
 use modipc_node::{
-    Acceptor, Attach, CallContext, Credentials, ModulePolicy, Node, NodeApi, NodeConfig, NodeResult, Policy,
+    AcceptFault, Acceptor, Attach, CallContext, Credentials, ModulePolicy, Node, NodeApi, NodeConfig,
+    NodeResult, Policy,
 };
 use modipc_transport_uds::{
     BoundListener, ListenerConfig, NofileError, PeerPolicy, TokioRuntime, UdsListener, UdsTransport,
@@ -48,8 +48,7 @@ pub(crate) async fn serve(args: &ServerArgs) -> Result<()> {
     let listener = UdsListener::new(&runtime, listener, PeerPolicy::SameUser)?;
     tokio::spawn(publish(node.clone(), subscribers));
     ready()?;
-    node.serve(Listener(listener)).await;
-    Ok(())
+    Ok(node.serve(Listener(listener)).await?)
 }
 
 /// One descriptor for each connection, and one more for a time while its peer does not keep up.
@@ -123,10 +122,12 @@ struct Listener(UdsListener<TokioRuntime>);
 impl Acceptor for Listener {
     type Transport = UdsTransport<TokioRuntime>;
 
-    async fn accept(&mut self) -> io::Result<(Self::Transport, Credentials)> {
-        let accepted = self.0.accept().await.map_err(io::Error::other)?;
+    async fn accept(&mut self) -> Result<(Self::Transport, Credentials), AcceptFault> {
+        let accepted = self.0.accept().await;
+        let accepted =
+            accepted.map_err(|error| AcceptFault { is_final: error.is_final(), source: error.into() })?;
         let peer = accepted.peer;
-        accepted.verdict.map_err(io::Error::other)?;
+        accepted.verdict.map_err(|refused| AcceptFault { is_final: false, source: refused.into() })?;
         let credentials = Credentials { uid: peer.uid, gid: peer.gid, pid: u32::try_from(peer.pid).ok() };
         Ok((accepted.transport, credentials))
     }
