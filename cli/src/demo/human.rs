@@ -278,6 +278,7 @@ mod tests {
         {
             assert_eq!(time(us), text);
         }
-        assert_eq!(btc(625_000_000), "6.25 BTC");
+        // All eight decimals, so that sums can be checked by eye.
+        assert_eq!(btc(625_000_000), "6.25000000 BTC");
     }
 }

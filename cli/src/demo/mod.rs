@@ -54,8 +54,10 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), CliError> {
     };
     let played = tokio.block_on(async {
         tokio::select! {
-            report = play(args, runtime, trace.as_ref(), &logs) => report,
+            // In this order: the first look at the signal is what catches it, and nothing may be on the disk before that.
+            biased;
             _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+            report = play(args, runtime, trace.as_ref(), &logs) => report,
         }
     });
     // With the runtime go all connections, and with them what is left of the modules if something went wrong.

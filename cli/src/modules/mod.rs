@@ -13,7 +13,7 @@ use std::io;
 
 use modipc_api::Response;
 use modipc_module::{Exit, Failure, Module, run};
-use modipc_transport_uds::{TokioRuntime, UdsStream, UdsTransport};
+use modipc_transport_uds::from_env;
 
 use self::analyst::Analyst;
 use self::sleeper::Sleeper;
@@ -68,16 +68,7 @@ pub(crate) fn be(name: Name) -> io::Result<Exit> {
 }
 
 async fn be_one(module: impl Module) -> Exit {
-    run(inherited, module).await
-}
-
-/// The connection that the node left for this process, on tokio.
-fn inherited() -> io::Result<(TokioRuntime, UdsTransport<TokioRuntime>)> {
-    let runtime = TokioRuntime::current().map_err(io::Error::other)?;
-    let stream = UdsStream::from_env().map_err(io::Error::other)?;
-    let stream = stream.ok_or_else(|| io::Error::other("no connection was inherited"))?;
-    let transport = UdsTransport::new(&runtime, stream)?;
-    Ok((runtime, transport))
+    run(from_env, module).await
 }
 
 fn version() -> &'static str {
