@@ -16,6 +16,7 @@ use crate::hello::{Answer, Hello};
 use crate::kind::{Kind, Role};
 use crate::limits::Limits;
 use crate::machine::{Input, Offer, Peer};
+use crate::session::BodyId;
 use crate::step::Cause;
 use crate::wire::Reader;
 
@@ -153,22 +154,34 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         }
         match self.dialect.clone().decode_head(self.profile, payload, len as u32) {
             Ok(Headed::Incomplete | Headed::Skip { .. }) => None,
-            Ok(Headed::Frame { head, len: head_len }) => match self.fragment_of(&head) {
-                Some(body) => {
+            Ok(Headed::Frame { head, len: head_len }) => match self.check_head(&head, len - head_len) {
+                Ok(Some(body)) => {
                     self.begin_fragment(now, &head, body, len - head_len);
                     Some(head_len)
                 }
-                None if len - head_len > self.machine.config().limits.inline_bytes_max as usize => {
-                    self.fault(now, Violation::NotBulk);
+                Ok(None) => None,
+                Err(violation) => {
+                    self.fault(now, violation);
                     Some(payload.len())
                 }
-                None => None,
             },
             Err(violation) => {
                 self.fault(now, violation);
                 Some(payload.len())
             }
         }
+    }
+
+    /// What a frame's header says by itself, whether its body is there or not: the bulk body that it is a fragment of, if it is one.
+    fn check_head(&self, head: &Head<'_>, body_len: usize) -> Result<Option<BodyId>, Violation> {
+        if R::RECEIVES & head.kind.bit() == 0 {
+            return Err(Violation::WrongDirection);
+        }
+        if let Some(body) = self.fragment_of(head) {
+            return Ok(Some(body));
+        }
+        let inline = self.machine.config().limits.inline_bytes_max as usize;
+        if self.profile == Profile::X1 && body_len > inline { Err(Violation::NotBulk) } else { Ok(None) }
     }
 
     /// A whole payload. `owner` is the buffer that it lies in, if it can be shared.
@@ -189,17 +202,14 @@ impl<R: Role, D: Dialect> Connection<R, D> {
     }
 
     fn recv_frame(&mut self, now: u64, head: &Head<'_>, body: &[u8], owner: Option<&Bytes>) {
-        if R::RECEIVES & head.kind.bit() == 0 {
-            return self.fault(now, Violation::WrongDirection);
-        }
-        if let Some(id) = self.fragment_of(head) {
-            self.begin_fragment(now, head, id, body.len());
-            self.stream(now, body);
-            return;
-        }
-        if self.profile == Profile::X1 && body.len() > self.machine.config().limits.inline_bytes_max as usize
-        {
-            return self.fault(now, Violation::NotBulk);
+        match self.check_head(head, body.len()) {
+            Ok(None) => {}
+            Ok(Some(id)) => {
+                self.begin_fragment(now, head, id, body.len());
+                self.stream(now, body);
+                return;
+            }
+            Err(violation) => return self.fault(now, violation),
         }
         if head.kind == R::CALL_ANSWER {
             return self.recv_answer(now, head.id, share(body, owner));

@@ -164,6 +164,23 @@ fn frames_of_the_wrong_side() {
     }
 }
 
+/// A long frame is judged by its header alone, before its body is there: by the same rules.
+#[test]
+fn long_frames_of_the_wrong_side() {
+    let mut fragment = 200_000u64.to_le_bytes().to_vec();
+    fragment.resize(8 + 65_536, 0);
+    for kind in [1u32, 4] {
+        host_faults(&with_id(kind | TOTAL | MORE, 1, &fragment), Violation::WrongDirection);
+        host_faults(&with_id(kind, 1, &[0; 20_000]), Violation::WrongDirection);
+    }
+    for kind in [0u32, 5] {
+        let bytes = with_id(kind | TOTAL | MORE, 1, &fragment);
+        for cut in [bytes.len(), 5000] {
+            module_faults(&bytes[..cut], Violation::WrongDirection);
+        }
+    }
+}
+
 #[test]
 fn ids_that_mean_nothing() {
     host_faults(&with_id(0, 0, b"zero"), Violation::StaleCallId);
