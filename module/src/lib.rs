@@ -8,12 +8,10 @@
 //!
 //! #[async_trait]
 //! impl Module for Watcher {
-//!     fn id(&self) -> &str { "watcher" }
-//!     fn version(&self) -> &str { "0.1.0" }
-//!     fn capabilities(&self) -> CapabilitySet {
-//!         CapabilitySet::of(&[Capability::ReadChainState, Capability::SubscribeEvents])
+//!     fn about(&self) -> About {
+//!         let capabilities = [Capability::ReadChainState, Capability::SubscribeEvents];
+//!         About::new("watcher", "0.1.0").asks_for(&capabilities).wants(EventGroup::Chain)
 //!     }
-//!     fn topics(&self) -> Topics { EventGroup::Chain.into() }
 //!     async fn on_event(&mut self, cx: &Context, _position: u64, event: Event) -> Result<(), Failure> {
 //!         let tip = cx.client().get_chain_tip().await?;
 //!         cx.client().log(LogLevel::Info, format!("{}: the tip is at {}", event.event_type(), tip.height));
@@ -62,7 +60,7 @@ pub use error::{ConnectError, Error};
 pub use events::{Delivery, EventStream, Topics};
 pub use exit::{Exit, RunError};
 pub use invocation::{Defaults, InvocationContext, InvocationHandler};
-pub use module::{Context, Failure, Module};
+pub use module::{About, Context, Failure, Module};
 pub use reply::Reply;
 pub use run::{explain, run, run_on};
 pub use session::{Draining, State};
@@ -78,7 +76,7 @@ pub use modipc_core::{
 /// What a module's source needs, in one line.
 pub mod prelude {
     pub use crate::{
-        Client, Context, Delivery, Draining, Error, EventStream, Exit, Failure, InvocationContext,
+        About, Client, Context, Delivery, Draining, Error, EventStream, Exit, Failure, InvocationContext,
         InvocationHandler, Module, Overflow, SubscribeOptions, Topics, async_trait,
     };
     pub use modipc_api::{

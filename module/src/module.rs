@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use modipc_api::{CapabilitySet, Event, LogLevel, RawEvent};
+use modipc_api::{Capability, CapabilitySet, Event, LogLevel, RawEvent};
 use modipc_core::SubscribeOptions;
 
 use crate::{Client, Connect, Defaults, Draining, Environment, InvocationHandler, Topics};
@@ -36,6 +36,55 @@ impl Context {
     }
 }
 
+/// What a module says of itself before it does anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    pub(crate) id: String,
+    pub(crate) version: String,
+    pub(crate) capabilities: CapabilitySet,
+    pub(crate) topics: Topics,
+}
+
+impl About {
+    /// A module of this name [H-4] and version (at most 64 bytes; `env!("CARGO_PKG_VERSION")`), which asks for nothing. A host that
+    /// starts it under another name sets `MODULE_ID`.
+    #[must_use]
+    pub fn new(id: impl Into<String>, version: impl Into<String>) -> Self {
+        About {
+            id: id.into(),
+            version: version.into(),
+            capabilities: CapabilitySet::EMPTY,
+            topics: Topics::NONE,
+        }
+    }
+
+    /// It asks for these capabilities. What it got is in [`Client::grants`].
+    #[must_use]
+    pub fn asks_for(mut self, capabilities: &[Capability]) -> Self {
+        self.capabilities = CapabilitySet::of(capabilities);
+        self
+    }
+
+    /// It wants these events: a type, a group, or a list of types.
+    #[must_use]
+    pub fn wants(mut self, topics: impl Into<Topics>) -> Self {
+        self.topics = topics.into();
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub fn capabilities(&self) -> CapabilitySet {
+        self.capabilities
+    }
+}
+
 /// A module: what it is, and what it does with what comes.
 ///
 /// The methods that begin with `on_` run one after the other, in the order of the host's log; while one runs, events wait and,
@@ -43,20 +92,12 @@ impl Context {
 /// [`Module::handler`]. A method that fails ends the module: the host gets the error as a log message and a goodbye.
 #[async_trait]
 pub trait Module: Send + 'static {
-    /// The module's name [H-4]. A host that starts it under another id sets `MODULE_ID`.
-    fn id(&self) -> &str;
+    /// What it is: name, version, the capabilities that it asks for and the events that it wants.
+    fn about(&self) -> About;
 
-    /// The module's version, at most 64 bytes: `env!("CARGO_PKG_VERSION")`.
-    fn version(&self) -> &str;
-
-    /// The capabilities that it asks for. What it got is in [`Client::grants`].
-    fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::EMPTY
-    }
-
-    /// The events that it wants. Asked after [`Module::start`].
+    /// The events that it wants, if that is known only after [`Module::start`].
     fn topics(&self) -> Topics {
-        Topics::NONE
+        self.about().topics
     }
 
     /// From where it wants them and what happens when it is too slow. Asked after [`Module::start`], which may have loaded a cursor.

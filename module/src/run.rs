@@ -30,11 +30,11 @@ where
     let (runtime, transport) = match connect() {
         Ok(connected) => connected,
         Err(error) => {
-            eprintln!("{}: no connection to the host: {}", module.id(), error.into());
+            eprintln!("{}: no connection to the host: {}", module.about().id, error.into());
             return Exit::Retry;
         }
     };
-    let id = module.id().to_owned();
+    let id = module.about().id;
     match run_on(Arc::new(runtime), transport, environment, module).await {
         Ok(_) => Exit::Done,
         Err(error) => {
@@ -56,9 +56,10 @@ pub async fn run_on<T: Transport, M: Module>(
     environment: Environment,
     mut module: M,
 ) -> Result<CloseReason, RunError> {
-    let id = environment.module_id().unwrap_or(module.id());
-    let hello = Connect::new(id, module.version())
-        .capabilities(module.capabilities())
+    let about = module.about();
+    let id = environment.module_id().unwrap_or(&about.id);
+    let hello = Connect::new(id, &about.version)
+        .capabilities(about.capabilities)
         .token(environment.token())
         .handler(module.handler());
     let hello = module.connect(hello);
@@ -87,15 +88,16 @@ pub async fn run_on<T: Transport, M: Module>(
 /// What a module's program says when somebody starts it by hand.
 #[must_use]
 pub fn explain(module: &impl Module) -> String {
+    let about = module.about();
     format!(
         "{id} {version} is a module of a node. It does nothing by itself: the node starts it and talks to it over a connection \
          that it inherits (MODIPC_FD).\n\
          To attach it to a running node by hand, let the node's operator issue a token, and set SOCKET_PATH and MODIPC_TOKEN.\n\
          It asks for the capabilities {capabilities} and wants the events {topics}.",
-        id = module.id(),
-        version = module.version(),
-        capabilities = module.capabilities(),
-        topics = module.topics(),
+        id = about.id,
+        version = about.version,
+        capabilities = about.capabilities,
+        topics = about.topics,
     )
 }
 

@@ -11,7 +11,7 @@ use modipc_api::{Capability, CapabilitySet, Event, EventGroup, EventType, LogLev
 use modipc_core::{CloseReason, Config, EventLog, Initiator, SubscribeOptions};
 use modipc_driver::Runtime;
 use modipc_module::{
-    Context, Draining, Environment, Exit, Failure, Module, RunError, Topics, explain, run_on,
+    About, Context, Draining, Environment, Exit, Failure, Module, RunError, explain, run_on,
 };
 use modipc_transport_mem::{MemTransport, SimRuntime};
 use support::*;
@@ -31,20 +31,9 @@ impl Diary {
 
 #[async_trait]
 impl Module for Diary {
-    fn id(&self) -> &str {
-        "diary"
-    }
-
-    fn version(&self) -> &str {
-        "0.1.0"
-    }
-
-    fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::of(&[Capability::ReadChainState, Capability::SubscribeEvents])
-    }
-
-    fn topics(&self) -> Topics {
-        EventGroup::Chain.into()
+    fn about(&self) -> About {
+        let capabilities = [Capability::ReadChainState, Capability::SubscribeEvents];
+        About::new("diary", "0.1.0").asks_for(&capabilities).wants(EventGroup::Chain)
     }
 
     fn subscribe_options(&self) -> SubscribeOptions {
@@ -193,12 +182,8 @@ struct Errand;
 
 #[async_trait]
 impl Module for Errand {
-    fn id(&self) -> &str {
-        "errand"
-    }
-
-    fn version(&self) -> &str {
-        "1"
+    fn about(&self) -> About {
+        About::new("errand", "1")
     }
 
     async fn start(&mut self, cx: &Context) -> Result<(), Failure> {

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use modipc_api::{
-    BlockHash, Capability, CapabilitySet, ErrorCode, Event, EventType, LogLevel, Request, Response,
-    ResponseData,
+    BlockHash, Capability, ErrorCode, Event, EventType, LogLevel, Request, Response, ResponseData,
 };
 use modipc_core::SubscribeOptions;
-use modipc_module::{Client, Context, Delivery, Failure, InvocationHandler, Module, Topics};
+use modipc_module::{About, Client, Context, Delivery, Failure, InvocationHandler, Module, Topics};
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
@@ -88,16 +87,8 @@ impl Analyst {
 
 #[async_trait]
 impl Module for Analyst {
-    fn id(&self) -> &str {
-        "analyst"
-    }
-
-    fn version(&self) -> &str {
-        version()
-    }
-
-    fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::of(&[
+    fn about(&self) -> About {
+        About::new("analyst", version()).asks_for(&[
             Capability::ReadBlockchain,
             Capability::ReadChainState,
             Capability::SubscribeEvents,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use modipc_api::{ErrorInfo, LogLevel};
-use modipc_module::{InvocationContext, InvocationHandler, Module};
+use modipc_module::{About, InvocationContext, InvocationHandler, Module};
 use tokio::sync::watch;
 
 use super::desk::{method, seen};
@@ -26,12 +26,8 @@ impl Sleeper {
 }
 
 impl Module for Sleeper {
-    fn id(&self) -> &str {
-        "sleeper"
-    }
-
-    fn version(&self) -> &str {
-        version()
+    fn about(&self) -> About {
+        About::new("sleeper", version())
     }
 
     fn handler(&self) -> Arc<dyn InvocationHandler> {

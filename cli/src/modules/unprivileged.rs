@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use modipc_api::{
     Capability, CapabilitySet, EventType, LogLevel, OutPoint, Request, Response, ResponseData, Txid,
 };
-use modipc_module::{Client, Context, Failure, InvocationHandler, Module};
+use modipc_module::{About, Client, Context, Failure, InvocationHandler, Module};
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
@@ -63,16 +63,12 @@ impl Unprivileged {
 
 #[async_trait]
 impl Module for Unprivileged {
-    fn id(&self) -> &str {
-        "unprivileged"
-    }
-
-    fn version(&self) -> &str {
-        version()
-    }
-
-    fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::of(&[Capability::ReadUtxo, Capability::ReadChainState, Capability::SubscribeEvents])
+    fn about(&self) -> About {
+        About::new("unprivileged", version()).asks_for(&[
+            Capability::ReadUtxo,
+            Capability::ReadChainState,
+            Capability::SubscribeEvents,
+        ])
     }
 
     fn handler(&self) -> Arc<dyn InvocationHandler> {
@@ -95,7 +91,7 @@ impl Module for Unprivileged {
         let names = |set: CapabilitySet| set.names().into_iter().map(str::to_owned).collect();
         self.desk.ready();
         self.desk.file(Findings {
-            asked: names(self.capabilities()),
+            asked: names(self.about().capabilities()),
             granted: names(client.grants()),
             refusals,
             height_afterwards,

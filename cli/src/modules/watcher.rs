@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bitcoin::{Block, Transaction};
 use modipc_api::{
-    Capability, CapabilitySet, Event, EventType, LogLevel, OutPoint, RawTransaction, Request, Response,
-    ResponseData, Txid, Utxo,
+    Capability, Event, EventType, LogLevel, OutPoint, RawTransaction, Request, Response, ResponseData, Txid,
+    Utxo,
 };
 use modipc_core::SubscribeOptions;
-use modipc_module::{Client, Context, Delivery, Failure, InvocationHandler, Module, Topics};
+use modipc_module::{About, Client, Context, Delivery, Failure, InvocationHandler, Module, Topics};
 use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
@@ -191,16 +191,8 @@ impl Watcher {
 
 #[async_trait]
 impl Module for Watcher {
-    fn id(&self) -> &str {
-        "watcher"
-    }
-
-    fn version(&self) -> &str {
-        version()
-    }
-
-    fn capabilities(&self) -> CapabilitySet {
-        CapabilitySet::of(&[
+    fn about(&self) -> About {
+        About::new("watcher", version()).asks_for(&[
             Capability::ReadBlockchain,
             Capability::ReadUtxo,
             Capability::ReadChainState,
