@@ -12,8 +12,15 @@
     reason = "support code of tests: a test fails by panicking"
 )]
 
+pub mod healthy;
+pub mod house;
 pub mod mailbox;
+pub mod node;
+pub mod notes;
+pub mod raw;
+pub mod server;
 pub mod session;
+pub mod vectors;
 pub mod world;
 
 /// How long a test waits for anything before it fails, in seconds. Nothing takes so long unless it is broken.

@@ -50,10 +50,8 @@ pub trait HostEnd: End<Host> {
     fn publish(&self, events: &[Said]);
 
     /// Runs a command that needs the log.
-    fn with_log<T>(
-        &self,
-        f: impl FnOnce(&mut Connection<Host, NativeDialect>, u64, &mut EventLog) -> T,
-    ) -> T;
+    fn with_log<T>(&self, f: impl FnOnce(&mut Connection<Host, NativeDialect>, u64, &mut EventLog) -> T)
+    -> T;
 }
 
 fn new_log() -> EventLog {

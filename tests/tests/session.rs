@@ -170,7 +170,11 @@ fn same_lines(place: &str, side: &str, expected: &[String], found: &[String]) {
     for (at, pair) in expected.iter().zip(found).enumerate() {
         assert_eq!(pair.0, pair.1, "line {at} of the {side} on {place} differs from the bare core's");
     }
-    assert_eq!(expected.len(), found.len(), "the {side} on {place} has more or fewer lines than on the bare core");
+    assert_eq!(
+        expected.len(),
+        found.len(),
+        "the {side} on {place} has more or fewer lines than on the bare core"
+    );
 }
 
 fn contains_in_order(lines: &[String], parts: &[&str]) {
@@ -244,7 +248,9 @@ impl<H: HostEnd, M: End<Module>> Play<'_, H, M> {
         let outpoint = OutPoint { txid: Txid::from_bytes([1; 32]), vout: 0 };
         let call = self.ask(&Request::GetUtxo { outpoint });
         let missing = CapabilitySet::of(&[Capability::ReadUtxo]);
-        assert!(matches!(self.host.event().await, Event::CallDenied(CallId(2), bits) if bits == missing.bits()));
+        assert!(
+            matches!(self.host.event().await, Event::CallDenied(CallId(2), bits) if bits == missing.bits())
+        );
         let body = self.module.outcome(2, call).await.unwrap();
         let Ok(Response::Error(error)) = Response::decode(&body) else { panic!("not denied") };
         assert_eq!((error.code, error.missing_capabilities()), (ErrorCode::PermissionDenied, missing));
@@ -271,7 +277,10 @@ impl<H: HostEnd, M: End<Module>> Play<'_, H, M> {
         self.host.end.publish(&[height(1), Said::MempoolCleared { removed: 9 }, height(2)]);
         for expected in [(1, 0, 1), (3, 1, 2)] {
             let Event::Event { position, prev, body } = self.module.event().await else { panic!("no event") };
-            assert_eq!((position, prev, Said::decode(&body)), (expected.0, expected.1, Ok(height(expected.2))));
+            assert_eq!(
+                (position, prev, Said::decode(&body)),
+                (expected.0, expected.1, Ok(height(expected.2)))
+            );
         }
 
         let unsubscribe = Request::Unsubscribe { event_types: vec![EventType::HeadersSynced] };
@@ -283,7 +292,9 @@ impl<H: HostEnd, M: End<Module>> Play<'_, H, M> {
 
     async fn change_subscription(&mut self, request: &Request, data: ResponseData) {
         let call = self.ask(request);
-        let Event::Subscribe(served, subscription) = self.host.event().await else { panic!("no subscription") };
+        let Event::Subscribe(served, subscription) = self.host.event().await else {
+            panic!("no subscription")
+        };
         let body = encoded(|out| Response::Success(data).encode(out));
         let done = self.host.end.with_log(|connection, now, log| {
             connection.reply_subscription(now, served.id, subscription, log, Body::from(&body[..]))
@@ -437,12 +448,16 @@ fn line(event: &Event) -> String {
         Event::Accepted(accepted) => format!("Accepted {accepted:?}"),
         Event::Refused(refusal) => format!("Refused {refusal:?}"),
         Event::Call(call) => format!("Call {}", served(call)),
-        Event::Subscribe(call, subscription) => format!("Subscribe {} {}", served(call), wanted(subscription)),
+        Event::Subscribe(call, subscription) => {
+            format!("Subscribe {} {}", served(call), wanted(subscription))
+        }
         Event::CallCancelled(id) => format!("CallCancelled {}", id.0),
         Event::CallExpired(id) => format!("CallExpired {}", id.0),
         Event::CallDenied(id, missing) => format!("CallDenied {} {missing:b}", id.0),
         Event::CallBusy(id) => format!("CallBusy {}", id.0),
-        Event::Event { position, prev, body } => format!("Event at {position} after {prev}, {} bytes", body.len()),
+        Event::Event { position, prev, body } => {
+            format!("Event at {position} after {prev}, {} bytes", body.len())
+        }
         Event::Lagged { first, last } => format!("Lagged {first} to {last}"),
         Event::Log { body, records } => format!("Log, {} bytes, records {records:?}", body.len()),
         Event::InboxOverflow { count, first, last } => format!("InboxOverflow {count} {first} {last}"),
