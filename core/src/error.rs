@@ -56,7 +56,7 @@ violations! {
     AnswerUnasked = 15, "an answer came for a call that is not open";
     /// [C-4]
     CancelUnissued = 16, "a Cancel came for a call that was never issued";
-    /// section 3
+    /// [G-5]
     PongUnasked = 17, "a Pong came that no Ping asked for";
     /// [G-1]
     AfterGoodbye = 18, "a call or an event came after the peer's own Goodbye";
@@ -78,9 +78,9 @@ violations! {
     MalformedControl = 26, "the body of a control frame cannot be read";
     /// [V-1]
     PositionOrder = 27, "an event's position does not rise";
-    /// section 5 [C-3]
+    /// [G-6]
     Flood = 28, "the peer keeps sending and does not read what it is answered";
-    /// section 5
+    /// [C-8]
     ProgressUnasked = 29, "Progress came for a call that was never issued";
 }
 

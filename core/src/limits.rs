@@ -77,10 +77,12 @@ pub struct Config {
     pub ping_us: u64,
     /// How long draining may take, in microseconds [G-1].
     pub drain_us: u64,
-    /// Bytes that may wait for the transport before calls of the peer are answered Busy and events wait in the log. Frames that
-    /// the peer provokes (Pong, Busy, Credit) may exceed it by 64 KiB; then the peer, which floods and does not read, is cut off.
+    /// Bytes that may wait for the transport before calls of the peer are answered Busy [C-3] and events, log records, progress and
+    /// extensions are held back. Answers to calls that were let through come on top, and what the peer provokes: it is cut off
+    /// for [`crate::Violation::Flood`] when as many refused calls and Pongs wait as no peer provokes that keeps to its window.
     pub outbox_bytes_max: u32,
-    /// Events and log records that may wait for the application. What exceeds it is dropped, counted, and reported.
+    /// Events, log records and notices that may wait for the application, with at most this many times `inline_bytes_max` bytes of
+    /// bodies. What exceeds it is dropped, counted, and reported. What is about calls is bounded by `calls_max` instead.
     pub inbox_max: u32,
     /// Offer (module) or confirm (host) the x1 profile.
     pub x1: bool,

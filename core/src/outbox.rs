@@ -121,6 +121,9 @@ pub(crate) struct Outbox {
     /// All bytes that ever entered, and that were ever taken: what lies below `taken` may have been seen by the peer.
     entered: u64,
     taken: u64,
+    /// Frames in `sealed` and `tail`, and in the batch that is out, that the peer provoked.
+    provoked: usize,
+    provoked_out: usize,
     spare: Vec<u8>,
     spare_segments: Vec<Segment>,
 }
@@ -147,6 +150,16 @@ impl Outbox {
     /// Whether any byte of the frame that begins at `mark` may have been seen by the peer.
     pub(crate) fn was_taken(&self, mark: u64) -> bool {
         self.taken > mark
+    }
+
+    /// Frames that the peer provoked and that the transport has not confirmed.
+    pub(crate) fn provoked(&self) -> usize {
+        self.provoked + self.provoked_out
+    }
+
+    /// The frame that entered last was provoked by the peer.
+    pub(crate) fn note_provoked(&mut self) {
+        self.provoked += 1;
     }
 
     /// Appends a frame: `encode` writes its header (without the length prefix), the body follows. `prefix` makes the prefix from
@@ -189,11 +202,13 @@ impl Outbox {
         let left = core::mem::take(&mut self.waiting);
         self.taken = self.entered;
         self.out = Some(left);
+        self.provoked_out = core::mem::take(&mut self.provoked);
         Some(Batch { segments, done: 0, offset: 0, left })
     }
 
     pub(crate) fn done(&mut self, mut batch: Batch) {
         let bytes = self.out.take().unwrap_or(0);
+        self.provoked_out = 0;
         for segment in batch.segments.drain(..) {
             if let Segment::Own(mut buffer) = segment
                 && buffer.capacity() <= SPARE_BYTES.max(bytes * 4)

@@ -84,11 +84,12 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         }
     }
 
-    /// Tells the caller how far its call is.
+    /// Tells the caller how far its call is [C-8].
     ///
     /// # Errors
-    /// The call is not open, or the profile is plain.
+    /// The call is not open, or the profile is plain, or ([`Refused::OutboxFull`]) the peer does not read: leave it out.
     pub fn progress(&mut self, now: u64, id: CallId, done: u64, total: u64) -> Result<(), Refused> {
+        self.check_room()?;
         self.command(now, About::sent(Kind::Progress, id.0, 16), Command::SendProgress { id: id.0 })?;
         let mut body = [0; 16];
         body[..8].copy_from_slice(&done.to_le_bytes());
@@ -122,8 +123,9 @@ impl<R: Role, D: Dialect> Connection<R, D> {
     /// Sends an extension frame of this kind, at least [`EXTENSION_FIRST`], which the peer skips and counts [E-3].
     ///
     /// # Errors
-    /// [`Refused`]
+    /// [`Refused`]; [`Refused::OutboxFull`] if the peer does not read.
     pub fn extension(&mut self, now: u64, kind: u8) -> Result<(), Refused> {
+        self.check_room()?;
         let kind = kind.max(EXTENSION_FIRST);
         self.command(now, About::new(Cause::Sent(kind), 0, 0), Command::SendExtension)?;
         let dialect = &self.dialect;
@@ -134,6 +136,15 @@ impl<R: Role, D: Dialect> Connection<R, D> {
             &Body::default(),
         );
         Ok(())
+    }
+
+    /// For frames that can be left out: whether there is room for one.
+    pub(super) fn check_room(&self) -> Result<(), Refused> {
+        match self.closed() {
+            Some(reason) => Err(Refused::Closed(reason)),
+            None if self.is_congested() => Err(Refused::OutboxFull),
+            None => Ok(()),
+        }
     }
 
     /// Drops the connection now.

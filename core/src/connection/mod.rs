@@ -3,6 +3,7 @@
 mod bulk;
 mod commands;
 mod host;
+mod inbox;
 mod module;
 mod recv;
 mod types;
@@ -22,7 +23,7 @@ pub use types::{CallId, CallOptions, Event, Outcome, ServedCall, SubscribeOption
 
 use crate::dialect::{CallRefusal, Dialect};
 use crate::envelope::{Head, Profile};
-use crate::error::{CloseReason, Refused, Violation};
+use crate::error::{CloseReason, Initiator, Refused, Violation};
 use crate::event_log::HoldId;
 use crate::hello::{Answer, Refusal, RefusalCode};
 use crate::kind::{Kind, Role};
@@ -33,8 +34,8 @@ use crate::session::Session;
 use crate::step::{Cause, Step, Steps};
 use crate::table::Phase;
 
-/// Frames that the peer provokes may exceed [`Config::outbox_bytes_max`] by this much.
-const PROVOKED_BYTES_MAX: usize = 64 << 10;
+/// Pongs that may wait for the transport [G-5].
+const PONGS_MAX: usize = 1024;
 
 /// One end of a connection in role `R`, speaking dialect `D`.
 ///
@@ -50,9 +51,10 @@ pub struct Connection<R: Role, D: Dialect> {
     inbound: recv::Inbound,
     bulk: bulk::Bulk,
     outbox: Outbox,
-    events: VecDeque<Event>,
+    inbox: inbox::Inbox,
     outcomes: VecDeque<(u64, Outcome)>,
-    dropped: Option<Dropped>,
+    /// The bulk credit rose and the peer was not told: of several limits only the last matters [B-2].
+    credit_due: Option<u64>,
     effects: Vec<Effect<Key>>,
     steps: Steps,
     hold: Option<HoldId>,
@@ -67,14 +69,6 @@ struct Key {
     user: u64,
     /// Where the call's frame begins in the outbox.
     mark: u64,
-}
-
-/// What did not fit into the inbox.
-#[derive(Clone, Copy, Debug)]
-struct Dropped {
-    count: u64,
-    first: u64,
-    last: u64,
 }
 
 /// What a step is about, for the trace.
@@ -106,9 +100,9 @@ impl<R: Role, D: Dialect> Connection<R, D> {
             inbound: recv::Inbound::default(),
             bulk: bulk::Bulk::default(),
             outbox: Outbox::default(),
-            events: VecDeque::new(),
+            inbox: inbox::Inbox::default(),
             outcomes: VecDeque::new(),
-            dropped: None,
+            credit_due: None,
             effects: Vec::new(),
             steps: Steps::default(),
             hold: None,
@@ -128,11 +122,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front();
-        if event.is_none() {
-            return self.dropped.take().map(Dropped::into_event);
-        }
-        event
+        self.inbox.pop()
     }
 
     /// The next outcome of a call of ours, with the key given to [`Connection::call`].
@@ -142,6 +132,9 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// Everything that waits for the transport, or `None`. There is at most one batch out at a time.
     pub fn take_batch(&mut self, now: u64) -> Option<Batch> {
+        if let Some(limit) = self.credit_due.take() {
+            self.send(&Head::new(Kind::Credit, 0), &Body::from(&limit.to_le_bytes()[..]));
+        }
         self.pump_bulk(now);
         self.outbox.take()
     }
@@ -172,13 +165,13 @@ impl<R: Role, D: Dialect> Connection<R, D> {
     /// Whether [`Connection::take_batch`] would give something.
     #[must_use]
     pub fn wants_write(&self) -> bool {
-        self.outbox.has_batch() || (!self.outbox.is_out() && self.bulk_ready())
+        self.outbox.has_batch() || (!self.outbox.is_out() && (self.credit_due.is_some() || self.bulk_ready()))
     }
 
     /// Events that wait in [`Connection::poll_event`].
     #[must_use]
     pub fn events_len(&self) -> usize {
-        self.events.len() + usize::from(self.dropped.is_some())
+        self.inbox.len()
     }
 
     /// Where the connection is in its life.
@@ -279,7 +272,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
             match effect {
                 Effect::Deliver => {
                     if let Some(event) = deliver.take() {
-                        self.deliver(now, event);
+                        self.push_event(event);
                     }
                 }
                 Effect::Settled { key, how } => self.settle(key, how, &answer),
@@ -289,37 +282,26 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                     self.provoked(now, &Head::new(Kind::Pong, nonce), &Body::default())
                 }
                 Effect::SendCancel(id) => self.send(&Head::new(Kind::Cancel, id), &Body::default()),
-                Effect::SendCredit(limit) => {
-                    self.provoked(now, &Head::new(Kind::Credit, 0), &Body::from(&limit.to_le_bytes()[..]));
-                }
+                Effect::SendCredit(limit) => self.credit_due = Some(limit),
                 // The caller of `SendLagged` knows the positions.
                 Effect::SendLagged => {}
                 Effect::SendBusy(id) => {
-                    self.push_event(now, Event::CallBusy(CallId(id)));
+                    self.push_event(Event::CallBusy(CallId(id)));
                     self.turn_away(now, id, CallRefusal::Busy);
                 }
                 Effect::SendDenied { id, missing } => {
-                    self.push_event(now, Event::CallDenied(CallId(id), missing));
+                    self.push_event(Event::CallDenied(CallId(id), missing));
                     self.turn_away(now, id, CallRefusal::Denied(missing));
                 }
-                Effect::ServedCancelled(id) => self.push_event(now, Event::CallCancelled(CallId(id))),
-                Effect::ServedExpired(id) => self.push_event(now, Event::CallExpired(CallId(id))),
-                Effect::Pong { nonce, rtt_us } => self.push_event(now, Event::Pong { nonce, rtt_us }),
-                Effect::Draining { by, reason } => {
-                    let event = match deliver.take() {
-                        Some(Event::Draining { resume, detail, .. }) => {
-                            Event::Draining { by, reason, resume, detail }
-                        }
-                        Some(_) | None => {
-                            Event::Draining { by, reason, resume: 0, detail: Default::default() }
-                        }
-                    };
-                    self.push_event(now, event);
-                }
+                Effect::ServedCancelled(id) => self.push_event(Event::CallCancelled(CallId(id))),
+                Effect::ServedExpired(id) => self.push_event(Event::CallExpired(CallId(id))),
+                Effect::Pong { nonce, rtt_us } => self.push_event(Event::Pong { nonce, rtt_us }),
+                Effect::Draining { by, reason } => self.push_draining(by, reason, deliver.take()),
                 Effect::Closed(reason) => {
                     self.bulk = bulk::Bulk::default();
                     self.inbound = recv::Inbound::default();
-                    self.events.push_back(Event::Closed(reason));
+                    self.credit_due = None;
+                    self.push_event(Event::Closed(reason));
                 }
             }
         }
@@ -335,56 +317,17 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         self.outcomes.push_back((key.user, outcome));
     }
 
-    /// Hands an event on, within the bound of its class: events of the log and log records are dropped and counted beyond it.
-    fn deliver(&mut self, now: u64, event: Event) {
-        let position = match &event {
-            Event::Event { position, .. } => Some(*position),
-            Event::Log { .. } | Event::Progress { .. } => Some(0),
-            Event::Hello(_)
-            | Event::Accepted(_)
-            | Event::Refused(_)
-            | Event::Call(_)
-            | Event::Subscribe(..)
-            | Event::CallCancelled(_)
-            | Event::CallExpired(_)
-            | Event::CallDenied(..)
-            | Event::CallBusy(_)
-            | Event::Lagged { .. }
-            | Event::InboxOverflow { .. }
-            | Event::GrantsChanged(_)
-            | Event::Pong { .. }
-            | Event::Draining { .. }
-            | Event::Closed(_) => None,
+    fn push_event(&mut self, event: Event) {
+        self.inbox.push(event, self.machine.config());
+    }
+
+    /// `said` is what the peer's Goodbye said, if it was the peer's.
+    fn push_draining(&mut self, by: Initiator, reason: u32, said: Option<Event>) {
+        let (resume, detail) = match said {
+            Some(Event::Draining { resume, detail, .. }) => (resume, detail),
+            Some(_) | None => (0, String::new()),
         };
-        let Some(position) = position else { return self.push_event(now, event) };
-        if self.events.len() < self.machine.config().inbox_max as usize {
-            self.flush_dropped();
-            self.events.push_back(event);
-            return;
-        }
-        let dropped = self.dropped.get_or_insert(Dropped { count: 0, first: 0, last: 0 });
-        dropped.count += 1;
-        if dropped.first == 0 {
-            dropped.first = position;
-        }
-        dropped.last = dropped.last.max(position);
-    }
-
-    /// Hands on an event that may not be dropped. Whoever sends more of them than the bounds of calls allow is flooding.
-    fn push_event(&mut self, now: u64, event: Event) {
-        let config = self.machine.config();
-        let max = config.inbox_max as usize + 2 * config.limits.calls_max as usize + CONTROL_EVENTS_MAX;
-        if self.events.len() >= max {
-            return self.fault(now, Violation::Flood);
-        }
-        self.flush_dropped();
-        self.events.push_back(event);
-    }
-
-    fn flush_dropped(&mut self) {
-        if let Some(dropped) = self.dropped.take() {
-            self.events.push_back(dropped.into_event());
-        }
+        self.push_event(Event::Draining { by, reason, resume, detail });
     }
 
     // ---- frames out ----
@@ -398,12 +341,14 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         );
     }
 
-    /// Sends a frame that the peer provoked: a peer that provokes and does not read is cut off.
+    /// Sends a frame that the peer provoked [G-6]. Only these count against it, not what our own side has to say: a peer that keeps
+    /// to its window [C-3] and its Pings [G-5] never provokes more than the bound, however slowly it reads.
     fn provoked(&mut self, now: u64, head: &Head<'_>, body: &Body<'_>) {
-        if self.outbox.len() > self.machine.config().outbox_bytes_max as usize + PROVOKED_BYTES_MAX {
+        if self.outbox.provoked() >= self.machine.config().limits.calls_max as usize + PONGS_MAX {
             return self.fault(now, Violation::Flood);
         }
         self.send(head, body);
+        self.outbox.note_provoked();
     }
 
     fn turn_away(&mut self, now: u64, id: u64, refusal: CallRefusal) {
@@ -443,14 +388,5 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         let mut body = Vec::new();
         answer.encode(&mut body);
         self.send(&Head::new(Kind::Answer, 0), &Body::from(&body[..]));
-    }
-}
-
-/// Events that belong to no call and may wait: pongs, lag notices, changed grants, the end.
-const CONTROL_EVENTS_MAX: usize = 64;
-
-impl Dropped {
-    fn into_event(self) -> Event {
-        Event::InboxOverflow { count: self.count, first: self.first, last: self.last }
     }
 }

@@ -39,9 +39,7 @@ impl<D: Dialect> Connection<Module, D> {
     /// # Errors
     /// [`Refused`]; [`Refused::OutboxFull`] if the host does not read: drop the record and count it.
     pub fn log(&mut self, now: u64, body: Body<'_>, records: &[u8]) -> Result<(), Refused> {
-        if self.is_congested() {
-            return Err(Refused::OutboxFull);
-        }
+        self.check_room()?;
         if body.len() > self.peer_limits().inline_bytes_max as usize {
             return Err(Refused::BodyTooLong);
         }

@@ -18,6 +18,7 @@ mod bulk;
 mod chunks;
 mod events;
 mod faults;
+mod honest;
 mod life;
 mod table;
 mod vectors;

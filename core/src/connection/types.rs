@@ -132,8 +132,8 @@ pub enum Event {
         /// Its records, for [`crate::Records`].
         records: Bytes,
     },
-    /// This many log records or events did not fit into the inbox and were dropped; `first`–`last` are the positions of
-    /// dropped events (0 if only log records were dropped).
+    /// So many events, log records, lag notices, progress reports and notices of refused calls did not fit into the inbox and were
+    /// dropped; events are missing from `first` to `last` (0 if none is).
     InboxOverflow {
         /// How many.
         count: u64,

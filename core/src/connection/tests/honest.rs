@@ -1,0 +1,150 @@
+//! What an honest peer may do is never held against it, however slow the other side is.
+
+use super::*;
+
+#[test]
+fn a_call_that_meets_a_long_answer_in_the_outbox_is_busy_and_no_flood() {
+    let mut pair = Pair::plain();
+    let block = pair.call(b"block");
+    pair.turn();
+    pair.host.reply(0, block, Body { head: &[], tail: Bytes::from(vec![0; 2 << 20]) }).unwrap();
+    pair.call(b"next");
+    let up = drain(&mut pair.module, 0);
+    pair.host.recv(0, &up);
+    assert_eq!(pair.host.closed(), None);
+    pair.turn();
+    let bodies: Vec<_> = outcomes(&mut pair.module);
+    assert!(
+        matches!(&bodies[..], [(7, Outcome::Reply(block)), (7, Outcome::Reply(busy))] if block.len() == 2 << 20 && busy == "busy")
+    );
+}
+
+#[test]
+fn answers_that_wait_for_the_transport_do_not_count_as_the_peers_flood() {
+    let mut pair = Pair::x1();
+    let ids: Vec<CallId> = (0..200).map(|_| pair.call(b"x")).collect();
+    pair.turn();
+    for id in ids {
+        pair.host.reply(0, id, Body::from(&[0; 16_000][..])).unwrap();
+    }
+    assert!(pair.host.outbox_bytes() > 3_000_000);
+    pair.module.ping(0).unwrap();
+    for _ in 0..800 {
+        pair.call(b"x");
+    }
+    pair.turn();
+    assert_eq!((pair.host.closed(), pair.module.closed()), (None, None));
+    let answered = outcomes(&mut pair.module);
+    let busy = answered.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Reply(b) if b == "busy"));
+    assert_eq!((answered.len(), busy.count()), (1000, 800));
+}
+
+#[test]
+fn what_a_slow_application_leaves_lying_does_not_count_as_the_peers_flood() {
+    let mut pair = Pair::x1();
+    for _ in 0..1100 {
+        pair.module.log(0, Body::from(&b"note"[..]), b"").unwrap();
+    }
+    let ids: Vec<CallId> = (0..1024).map(|_| pair.call(b"x")).collect();
+    pair.turn();
+    pair.host.handle_timeout(1_000_000);
+    for id in &ids {
+        pair.module.cancel(0, *id).unwrap();
+    }
+    pair.turn();
+    assert_eq!(pair.host.closed(), None);
+    let told = events(&mut pair.host);
+    let count = |wanted: fn(&Event) -> bool| told.iter().filter(|event| wanted(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Log { .. })), 1024);
+    assert_eq!(count(|event| matches!(event, Event::InboxOverflow { count: 76, .. })), 1);
+    assert_eq!(count(|event| matches!(event, Event::Call(_))), 1024);
+    assert_eq!(count(|event| matches!(event, Event::CallExpired(_))), 1024);
+    assert_eq!(count(|event| matches!(event, Event::CallCancelled(_))), 1024);
+}
+
+#[test]
+fn denials_that_nobody_looks_at_cost_bounded_memory_and_end_nothing() {
+    let mut pair = Pair::x1();
+    pair.host.set_grants(0, 0, &[]).unwrap();
+    for _ in 0..20 {
+        for _ in 0..1000 {
+            pair.call(b"!");
+        }
+        pair.turn();
+        assert_eq!(outcomes(&mut pair.module).len(), 1000);
+    }
+    assert_eq!(pair.host.closed(), None);
+    let told = events(&mut pair.host);
+    assert!(
+        matches!(told.last(), Some(Event::InboxOverflow { count: 18_976, first: 0, last: 0 })),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 1025);
+}
+
+#[test]
+fn lag_notices_that_nobody_looks_at_are_joined() {
+    let config = Config { inbox_max: 3, ..Config::DEFAULT };
+    let (mut pair, mut log) = (Pair::active(Config::DEFAULT, config), EventLog::new(1, 1 << 20));
+    let subscribe = CallOptions { subscribe: Some(SubscribeOptions::default()), ..options(9) };
+    pair.module.call(0, &subscribe, Body::from(&b"S\x01"[..]), 5).unwrap();
+    pair.turn();
+    let Some(Event::Subscribe(call, subscription)) = pair.host.poll_event() else { panic!() };
+    pair.host.reply_subscription(0, call.id, subscription, &mut log, Body::default()).unwrap();
+    for n in 0..5000 {
+        // The one event that is kept is of another topic: every pull sends a notice and nothing else.
+        log.append(1, Bytes::new());
+        log.append(2, Bytes::new());
+        pair.host.pull_events(0, &mut log);
+        pair.turn();
+        assert_eq!(pair.module.closed(), None, "after {n}");
+    }
+    let told = events(&mut pair.module);
+    let [Event::Lagged { first: 1, .. }, _, _, Event::InboxOverflow { first, last, .. }] = told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((first, last), (7, 9999));
+}
+
+#[test]
+fn changed_grants_that_nobody_looks_at_are_the_latest() {
+    let config = Config { inbox_max: 3, ..Config::DEFAULT };
+    let mut pair = Pair::active(Config::DEFAULT, config);
+    for n in 0..5000u32 {
+        pair.host.set_grants(0, 1, &[n.to_string()]).unwrap();
+        pair.turn();
+    }
+    let told = events(&mut pair.module);
+    assert!(told.len() <= 4, "{}", told.len());
+    assert!(matches!(told.last(), Some(Event::GrantsChanged(names)) if names == &["4999"]), "{told:?}");
+}
+
+#[test]
+fn what_was_dropped_is_told_before_the_end_and_nothing_after_it() {
+    let config = Config { inbox_max: 1, ..Config::DEFAULT };
+    let mut pair = Pair::active(config, Config::DEFAULT);
+    for _ in 0..3 {
+        pair.module.log(0, Body::from(&b"note"[..]), b"").unwrap();
+    }
+    pair.turn();
+    pair.host.abort(0);
+    let told = events(&mut pair.host);
+    assert!(
+        matches!(told[..], [Event::Log { .. }, Event::InboxOverflow { count: 2, .. }, Event::Closed(_)]),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn progress_and_extensions_wait_until_the_peer_reads() {
+    let config = Config { outbox_bytes_max: 1000, ..Config::DEFAULT };
+    let mut pair = Pair::active(config, Config::DEFAULT);
+    let id = pair.call(b"long");
+    pair.turn();
+    let refused = (0..1000).map(|n| pair.host.progress(0, id, n, 1000)).find(Result::is_err);
+    assert_eq!(refused, Some(Err(Refused::OutboxFull)));
+    assert_eq!(pair.host.extension(0, 200), Err(Refused::OutboxFull));
+    pair.turn();
+    pair.host.progress(0, id, 1000, 1000).unwrap();
+    pair.host.extension(0, 200).unwrap();
+}
