@@ -262,6 +262,7 @@ pub enum InvokeError {
 #[derive(Clone)]
 pub struct Attached {
     pub(crate) link: NodeLink,
+    live: Arc<Live>,
     number: u64,
 }
 
@@ -276,6 +277,20 @@ impl Attached {
     #[must_use]
     pub fn closed(&self) -> Option<CloseReason> {
         self.link.closed()
+    }
+
+    /// Resolves when the module has been admitted, or with the reason why that cannot come any more. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection ended before: the module was refused, went away or was silent for too long.
+    pub async fn wait_admitted(&self) -> Result<(), CloseReason> {
+        let decision = || {
+            if self.live.is_admitted() {
+                return Some(Ok(()));
+            }
+            self.link.closed().map(Err)
+        };
+        self.live.decided.wait(decision).await
     }
 
     /// Resolves when it has ended. Cancel safe.
@@ -327,7 +342,8 @@ impl Node {
         };
         let sink = inner.trace.as_ref().and_then(|(max, sinks)| Some((*max, sinks(number, &identity)?)));
         let connection = Connection::new(inner.runtime.now(), inner.config.connection, NativeDialect);
-        let session = Session::new(Arc::clone(inner), number, identity);
+        let live = Arc::new(Live::default());
+        let session = Session::new(Arc::clone(inner), number, identity, Arc::clone(&live));
         let (link, task) = Link::new(Arc::clone(&inner.runtime), transport, connection, session);
         if let Some((steps_max, sink)) = sink {
             link.trace(steps_max, sink);
@@ -336,7 +352,7 @@ impl Node {
         inner.runtime.spawn(Box::pin(async move {
             task.await;
         }));
-        Ok(Attached { link, number })
+        Ok(Attached { link, live, number })
     }
 
     /// Notes a connection that has not introduced itself. If there are too many of them, the oldest makes room.

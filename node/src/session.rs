@@ -23,6 +23,7 @@ use crate::logs::{self, Gate, LogGate};
 use crate::node::{Inner, Joining};
 use crate::policy::PeerIdentity;
 use crate::serving::{self, Begun, Ended, Serving};
+use crate::signal::Signal;
 use crate::status::Counters;
 use crate::text::Shown;
 
@@ -36,7 +37,7 @@ const ANSWERS_PER_POLL: usize = 64;
 const SCRATCH_KEPT: usize = 4096;
 
 /// What a session shares with whoever asks how its module is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Live {
     pub(crate) counters: Counters,
     /// What is granted, as bits; for [`CallContext`]. The connection has its own copy, and that one decides.
@@ -44,9 +45,17 @@ pub(crate) struct Live {
     /// Set while the module is subscribed to events that it may no longer receive. It gets none then, until it subscribes to what
     /// it may.
     pub(crate) muted: AtomicBool,
+    /// The module was admitted. It stays set when the connection has ended.
+    admitted: AtomicBool,
+    /// It was admitted, or its connection has ended.
+    pub(crate) decided: Signal,
 }
 
 impl Live {
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Acquire)
+    }
+
     /// Notes what the module may do and looks whether it still may receive what it is subscribed to. Called under the connection's
     /// lock.
     pub(crate) fn set_grants(&self, grants: CapabilitySet, topics: &TopicSet) {
@@ -73,14 +82,14 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(node: Arc<Inner>, number: u64, identity: PeerIdentity) -> Session {
+    pub(crate) fn new(node: Arc<Inner>, number: u64, identity: PeerIdentity, live: Arc<Live>) -> Session {
         let gate = LogGate::new(node.runtime.now(), &node.config);
         Session {
             node,
             number,
             identity,
             module: None,
-            live: Arc::default(),
+            live,
             reader: Reader::default(),
             serving: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
@@ -173,6 +182,8 @@ impl Session {
                     );
                 }
                 self.module = Some(admitted.module_id);
+                self.live.admitted.store(true, Ordering::Release);
+                self.live.decided.notify();
             }
             Err(error) => {
                 tracing::warn!(identity = ?self.identity, "module refused: {error}; {}", error.hint());
@@ -411,6 +422,7 @@ impl Drop for Session {
             self.report_dropped(self.gate.unreported());
         }
         self.say_closed(reason);
+        self.live.decided.notify();
         self.node.left(self.number, self.module.as_ref(), reason);
     }
 }

@@ -84,7 +84,7 @@ impl Stage {
             io::Result::Ok((UdsTransport::new(&runtime, ours)?, theirs))
         });
         let module = self.node.launch(&launcher, &spec).await?;
-        let connected = tokio::time::timeout(PATIENCE, self.connected(name, &module)).await;
+        let connected = tokio::time::timeout(PATIENCE, Self::connected(name, &module)).await;
         connected.unwrap_or_else(|_| {
             Err(CliError::NotConnected { module: name.id(), how: "in time".to_owned() })
         })?;
@@ -92,18 +92,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the module's handshake. The node counts modules but tells nobody that one has come, so this looks again every
-    /// millisecond.
-    async fn connected(&self, name: Name, module: &RunningModule) -> Result<(), CliError> {
-        let mut again = tokio::time::interval(Duration::from_millis(1));
-        while self.status(name).is_none() {
-            if let Some(ended) = module.has_ended() {
-                let how = ended.exit.map_or_else(|| "it ended".to_owned(), |exit| exit.to_string());
-                return Err(CliError::NotConnected { module: name.id(), how: format!("but {how}") });
-            }
-            again.tick().await;
-        }
-        Ok(())
+    /// Waits for the module's handshake.
+    async fn connected(name: Name, module: &RunningModule) -> Result<(), CliError> {
+        module
+            .connection()
+            .wait_admitted()
+            .await
+            .map_err(|reason| CliError::NotConnected { module: name.id(), how: format!("but {reason}") })
     }
 
     pub(crate) fn module(&self, name: Name) -> Option<&RunningModule> {

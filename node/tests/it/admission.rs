@@ -44,6 +44,24 @@ fn a_used_token_is_refused_and_the_next_one_is_good() {
 }
 
 #[test]
+fn whoever_started_a_module_learns_that_it_was_admitted_or_why_not() {
+    let world = World::new();
+    world.run(async {
+        let (mut first, connection) = world.inherited("a", CapabilitySet::ALL);
+        first.hello("a").await;
+        assert_eq!(connection.wait_admitted().await, Ok(()));
+        let (mut second, refused) = world.inherited("a", CapabilitySet::ALL);
+        second.hello("a").await;
+        assert_eq!(refused.wait_admitted().await, Err(CloseReason::Refused(RefusalCode::DuplicateId)));
+        let (_silent, timed_out) = world.inherited("b", CapabilitySet::ALL);
+        assert_eq!(timed_out.wait_admitted().await, Err(CloseReason::HandshakeTimeout));
+        drop(first);
+        connection.wait_closed().await;
+        assert_eq!(connection.wait_admitted().await, Ok(()), "it was");
+    });
+}
+
+#[test]
 fn a_duplicate_id_is_refused_and_the_first_stays() {
     let world = World::new();
     world.run(async {
