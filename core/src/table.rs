@@ -69,6 +69,10 @@ classes! {
     PeerCallDenied
     /// The last fragment of a bulk call came: the call is complete.
     PeerCallComplete
+    /// The same, and the call is beyond the bounds [C-3].
+    PeerCompleteBusy
+    /// The same, and the call lacks the capability [C-6].
+    PeerCompleteDenied
     /// The first fragment of a call, within credit.
     PeerBulkCall
     /// The first fragment of an answer, within credit.
@@ -350,6 +354,8 @@ pub const TABLE: &[Row] = &[
     row(Class::PeerCallBusy,[EARLY,                 UNANSWERED,                  Do(A::Busy),                    Do(A::Busy),                     AFTER,                        Ignore]),
     row(Class::PeerCallDenied,[EARLY,               UNANSWERED,                  Do(A::Denied),                  Do(A::Denied),                   AFTER,                        Ignore]),
     session(Class::PeerCallComplete, A::Complete),
+    session(Class::PeerCompleteBusy, A::Busy),
+    session(Class::PeerCompleteDenied, A::Denied),
     row(Class::PeerBulkCall,[EARLY,                 UNANSWERED,                  Do(A::BulkBegin),               Do(A::BulkBegin),                AFTER,                        Ignore]),
     session(Class::PeerBulkAnswer, A::BulkBegin),
     session(Class::PeerBulkNext, A::BulkNext),

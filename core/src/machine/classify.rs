@@ -114,11 +114,11 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
                 Class::PeerCallBusy
             }
             Peer::Call { .. } => Class::PeerCall,
-            Peer::CallComplete { needs, .. } if needs & !self.grants != 0 => Class::PeerCallDenied,
+            Peer::CallComplete { needs, .. } if needs & !self.grants != 0 => Class::PeerCompleteDenied,
             Peer::CallComplete { congested, .. }
                 if congested || self.served.len() > config.limits.calls_max as usize =>
             {
-                Class::PeerCallBusy
+                Class::PeerCompleteBusy
             }
             Peer::CallComplete { .. } => Class::PeerCallComplete,
             Peer::BulkFirst { body, total, len, more, .. } => {

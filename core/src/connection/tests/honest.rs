@@ -148,3 +148,44 @@ fn progress_and_extensions_wait_until_the_peer_reads() {
     pair.host.progress(0, id, 1000, 1000).unwrap();
     pair.host.extension(0, 200).unwrap();
 }
+
+/// A bulk call whose last fragment crosses the Goodbyes, and which is then refused because of what `happens` just before.
+fn refused_while_finishing(happens: fn(&mut Pair), said: &[u8]) {
+    let mut pair = Pair::active(Config { outbox_bytes_max: 1000, ..Config::DEFAULT }, Config::DEFAULT);
+    let open = pair.call(b"open");
+    pair.turn();
+    let mut body = vec![b'!'];
+    body.resize(200_000, 0);
+    pair.module.call(0, &options(9), Body::from(&body[..]), 8).unwrap();
+    // The first fragment alone.
+    let mut batch = pair.module.outbox.take().unwrap();
+    let first: Vec<u8> = batch.slices().flatten().copied().collect();
+    batch.advance(usize::MAX);
+    pair.module.batch_done(batch);
+    pair.host.recv(0, &first);
+    pair.host.goodbye(0, 1, "").unwrap();
+    let down = drain(&mut pair.host, 0);
+    pair.module.recv(0, &down);
+    // The module's Goodbye goes before the second fragment.
+    let up = drain(&mut pair.module, 0);
+    happens(&mut pair);
+    pair.host.recv(0, &up);
+    let _ = pair.host.reply(0, open, Body::default());
+    pair.turn();
+    let told = outcomes(&mut pair.module);
+    let body = told.iter().find_map(|(key, outcome)| match outcome {
+        Outcome::Reply(body) if *key == 8 => Some(&body[..]),
+        _ => None,
+    });
+    assert_eq!(body, Some(said), "{told:?}");
+    assert!(matches!(pair.host.closed(), Some(CloseReason::Drained { .. })), "{:?}", pair.host.closed());
+}
+
+#[test]
+fn a_bulk_call_that_began_before_goodbye_may_be_refused_after_it() {
+    refused_while_finishing(|pair| pair.host.set_grants(0, 0, &[]).unwrap(), b"denied 1");
+    refused_while_finishing(
+        |pair| pair.host.reply(0, CallId(1), Body::from(&[0; 2000][..])).unwrap(),
+        b"busy",
+    );
+}

@@ -88,6 +88,7 @@ fn inputs() -> Vec<(u64, Input<u8>)> {
         Peer::Call { id: 1, deadline_us: None, needs: 0, congested: false },
         Peer::CallComplete { id: 4, needs: 0, congested: false },
         Peer::CallComplete { id: 4, needs: 0, congested: true },
+        Peer::CallComplete { id: 4, needs: 2, congested: false },
         Peer::BulkFirst { body: answer, deadline_us: None, total: BULK, len: 65_536, more: true },
         Peer::BulkFirst { body: CALL, deadline_us: None, total: BULK, len: 65_536, more: true },
         Peer::BulkFirst { body: CALL, deadline_us: None, total: u64::MAX, len: 65_536, more: true },
@@ -254,6 +255,8 @@ fn by_construction(phase: Phase, class: Class) -> bool {
             | Class::PeerCallBusy
             | Class::PeerCallDenied
             | Class::PeerCallComplete
+            | Class::PeerCompleteBusy
+            | Class::PeerCompleteDenied
             | Class::PeerBulkCall
             | Class::PeerBulkAnswer
             | Class::PeerBulkNext
