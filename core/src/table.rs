@@ -115,8 +115,10 @@ classes! {
     PeerEarly
     /// A frame or a field that breaks a rule whatever the phase.
     PeerFault
-    /// End of stream between frames.
+    /// End of stream between frames, and no call of ours is open.
     PeerEof
+    /// End of stream between frames, while calls of ours are open.
+    PeerEofOwing
     /// The transport failed.
     TransportFailure
     /// Module: say Hello.
@@ -378,6 +380,7 @@ pub const TABLE: &[Row] = &[
     row(Class::PeerEarly,   [EARLY,                 UNANSWERED,                  Ignore,                         Ignore,                          Ignore,                       Ignore]),
     ending(Class::PeerFault, End::FoundViolation),
     row(Class::PeerEof,     [Close(End::PeerGone),  Close(End::PeerGone),        Close(End::PeerGone),           Close(End::PeerGone),            Close(End::Drained),          Ignore]),
+    ending(Class::PeerEofOwing, End::PeerGone),
     ending(Class::TransportFailure, End::TransportFailed),
     row(Class::SayHello,    [Go(A::Greet, P::Greeting), GREETED,                 GREETED,                        GREETED,                         GREETED,                      Shut]),
     row(Class::Accept,      [NOT_YET,               Go(A::Open, P::Active),      GREETED,                        GREETED,                         GREETED,                      Shut]),

@@ -38,6 +38,7 @@ impl<R: Role, K: Copy + Eq + Hash + Debug> Machine<R, K> {
             Peer::Grants => Class::PeerGrants,
             Peer::Extension => Class::PeerExtension,
             Peer::Fault(violation) => return Seen::Fault(violation),
+            Peer::Eof if self.session().is_some_and(|session| session.pending() > 0) => Class::PeerEofOwing,
             Peer::Eof => Class::PeerEof,
             Peer::Failure => Class::TransportFailure,
             Peer::Call { .. }

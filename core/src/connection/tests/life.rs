@@ -241,3 +241,29 @@ fn extension_frames_are_skipped_and_counted() {
     pair.turn();
     assert_eq!((pair.host.extensions_skipped(), &pair.served().body[..]), (1, &b"x"[..]));
 }
+
+#[test]
+fn a_peer_that_leaves_before_it_answered_did_not_close_in_order() {
+    for open in [true, false] {
+        let mut pair = Pair::x1();
+        let id = pair.call(b"a");
+        pair.turn();
+        pair.module.goodbye(0, 1, "").unwrap();
+        pair.turn();
+        assert_eq!(pair.module.phase(), Phase::Finishing);
+        if !open {
+            pair.module.cancel(0, id).unwrap();
+        } else {
+            pair.module.recv_eof(0);
+            assert_eq!(pair.module.closed(), Some(CloseReason::PeerGone));
+            let lost = outcomes(&mut pair.module);
+            assert!(matches!(
+                lost[..],
+                [(7, Outcome::Lost { reason: CloseReason::PeerGone, was_sent: true })]
+            ));
+        }
+        // Who gave up what it waited for leaves in order, though the other side has not answered.
+        pair.host.recv_eof(0);
+        assert!(matches!(pair.host.closed(), Some(CloseReason::Drained { .. })));
+    }
+}

@@ -37,6 +37,8 @@ fn machines<R: Role>(x1: bool) -> Vec<M<R>> {
     let quiet = active.clone();
     let mut quiet_leaving = active.clone();
     step(&mut quiet_leaving, 0, Input::Command(Command::Goodbye { reason: 1 }));
+    let mut quiet_finishing = active.clone();
+    step(&mut quiet_finishing, 0, Input::Peer(Peer::Goodbye { reason: 1 }));
     // Our calls: 1 pending, 2 abandoned. The peer's: 1 open, 2 cancelled, 3 answered.
     for key in [1, 2] {
         step(&mut active, 0, Input::Command(Command::Call { key, deadline_us: 50, bytes: 0 }));
@@ -71,7 +73,7 @@ fn machines<R: Role>(x1: bool) -> Vec<M<R>> {
     step(&mut finishing, 0, Input::Peer(Peer::Goodbye { reason: 1 }));
     let mut closed = active.clone();
     step(&mut closed, 0, Input::Peer(Peer::Eof));
-    vec![idle, greeting, active, draining, finishing, closed, quiet, quiet_leaving]
+    vec![idle, greeting, active, draining, finishing, closed, quiet, quiet_leaving, quiet_finishing]
 }
 
 /// At least one input for every class.
@@ -263,6 +265,7 @@ fn by_construction(phase: Phase, class: Class) -> bool {
             | Class::PeerAnswer
             | Class::PeerAnswerLate
             | Class::PeerEvent
+            | Class::PeerEofOwing
             | Class::PeerCancel
             | Class::PeerCancelLate
             | Class::PeerPong
