@@ -73,7 +73,7 @@ pub const CROWD: usize = 1024;
 pub fn policy(user: u32) -> Policy {
     let module = |grants, attach| ModulePolicy { grants, attach, ..ModulePolicy::default() };
     let free = |grants| module(grants, Attach::Credentials);
-    let named = ["alice", "bob", "carol", "seed", "block-analyst"];
+    let named = ["alice", "bob", "carol", "block-analyst", "watcher"];
     let crowd = (0..CROWD).map(|n| format!("m-{n}"));
     let names = named.into_iter().map(str::to_owned).chain(crowd);
     names

@@ -120,6 +120,18 @@ impl Payload {
         self.u32(0) >> 8
     }
 
+    /// Whether it is the first fragment of a body in bulk: a length of eight bytes stands before the body [B-1].
+    #[must_use]
+    pub fn is_bulk(&self) -> bool {
+        self.flags() & 1 << 4 != 0
+    }
+
+    /// Whether further fragments of its body follow.
+    #[must_use]
+    pub fn is_bulk_continued(&self) -> bool {
+        self.flags() & 1 << 5 != 0
+    }
+
     /// The id, in x1 and in the kinds that have one in both profiles.
     #[must_use]
     pub fn id(&self) -> u64 {
@@ -161,6 +173,10 @@ pub const RESPONSE: u8 = 1;
 pub const EVENT: u8 = 2;
 /// Kind 3.
 pub const LOG: u8 = 3;
+/// Kind 4.
+pub const INVOCATION: u8 = 4;
+/// Kind 5.
+pub const INVOCATION_RESULT: u8 = 5;
 /// Kind 6.
 pub const HELLO: u8 = 6;
 /// Kind 7.
