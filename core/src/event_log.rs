@@ -100,7 +100,10 @@ impl EventLog {
             evicted += 1;
         }
         let keep_from = self.first + evicted as u64;
-        if let Some((hold, _)) = self.holds.iter().find(|(_, cursor)| **cursor < keep_from.min(self.next())) {
+        if evicted > 0
+            && let Some((hold, _)) =
+                self.holds.iter().find(|(_, cursor)| **cursor < keep_from.min(self.next()))
+        {
             return Append::Full(*hold);
         }
         for _ in 0..evicted {
@@ -221,5 +224,23 @@ mod tests {
         assert_eq!(log.append(0, body(1)), Append::Full(hold));
         log.release(hold);
         assert_eq!(log.append(0, body(1)), Append::At(4));
+    }
+
+    #[test]
+    fn a_hold_on_what_is_gone_already_stops_nobody_where_there_is_room() {
+        let mut log = EventLog::new(2, 1 << 20);
+        for _ in 0..3 {
+            log.append(0, body(1));
+        }
+        assert_eq!((log.first(), log.next()), (2, 4));
+        let hold = log.hold(1);
+        assert_eq!(log.append(0, body(1)), Append::Full(hold), "2 is still there for it");
+        log.advance(hold, 4);
+        assert_eq!(log.append(0, body(1)), Append::At(4));
+        let mut log = EventLog::new(2, 10);
+        log.append(0, body(9));
+        log.append(0, body(9));
+        let _late = log.hold(1);
+        assert_eq!(log.append(0, body(1)), Append::At(3), "there is room");
     }
 }

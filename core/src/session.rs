@@ -42,7 +42,7 @@ pub(crate) struct Session<K> {
     pub(crate) grants: u64,
     pub(crate) pings: u64,
     pub(crate) ping: Option<Ping>,
-    /// Position of the last event received.
+    /// Position of the last event that was received (module) or sent (host): on one connection positions only rise [V-1].
     pub(crate) last_position: u64,
 }
 

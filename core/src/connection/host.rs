@@ -21,7 +21,7 @@ use crate::topics::TopicSet;
 pub enum Pull {
     /// Everything in the log was looked at: wait for the next append.
     CaughtUp,
-    /// The outbox is full or enough was done for once: pull again after the next batch was taken.
+    /// The outbox is full: pull again after the next batch was taken.
     More,
     /// There is no subscription, or no event may be sent any more.
     Idle,
@@ -29,8 +29,6 @@ pub enum Pull {
 
 /// Events are added as long as fewer bytes wait for the transport.
 const EVENTS_LOW: usize = 64 << 10;
-/// Log entries that are looked at in one pull.
-const EVENTS_SCANNED_MAX: usize = 4096;
 
 impl<D: Dialect> Connection<Host, D> {
     /// Admits the module with these capabilities (`grants`: the same as bits for [`crate::Meaning::needs`]). Limits and x1 in
@@ -60,19 +58,22 @@ impl<D: Dialect> Connection<Host, D> {
     #[must_use]
     pub fn subscription_start(&self, subscription: &Subscription, log: &EventLog) -> u64 {
         let present = self.cursor().map(|cursor| cursor.next);
-        match subscription {
+        let asked = match subscription {
+            // The module takes no position that does not rise.
             Subscription::Replace { options, .. } => {
-                options.resume.map(|resume| resume.clamp(1, log.next())).or(present).unwrap_or(log.next())
+                options.resume.map(|resume| resume.min(log.next()).max(self.last_position() + 1))
             }
-            Subscription::Remove { .. } => present.unwrap_or(log.next()),
-        }
+            Subscription::Remove { .. } => None,
+        };
+        asked.or(present).unwrap_or(log.next())
     }
 
     /// Grants a subscription and answers the call that asked for it: the answer goes before the first event, and after the answer
     /// of a removal goes no event of the removed topics.
     ///
     /// # Errors
-    /// [`Refused`]; the call stays open and the subscription is as before.
+    /// [`Refused`]; the call stays open and the subscription is as before. [`Refused::BodyTooLong`] if the answer does not fit
+    /// into one frame: as bulk it would end after the first event.
     pub fn reply_subscription(
         &mut self,
         now: u64,
@@ -90,22 +91,31 @@ impl<D: Dialect> Connection<Host, D> {
         };
         let cursor = cursor.filter(|(topics, ..)| !topics.is_empty());
         let bytes = body.len() as u64;
-        let bulk = self.is_bulk(bytes);
+        if self.is_bulk(bytes) {
+            return Err(Refused::BodyTooLong);
+        }
         let about = About::sent(Kind::Response, id.0, body.len());
         self.command(now, about, Command::ReplySubscription { id: id.0, bytes, cursor })?;
-        self.send_answer_body(id, body, bulk);
-        if let Some(hold) = self.hold.take() {
-            log.release(hold);
-        }
-        if let Some((_, next, Overflow::Wait)) = cursor {
+        self.send_answer_body(id, body, false);
+        self.release_hold(log);
+        if let (Some((_, next, Overflow::Wait)), Phase::Active) = (cursor, self.phase()) {
             self.hold = Some(log.hold(next));
         }
         Ok(())
     }
 
-    /// Copies events that the subscription covers from the log to the outbox, as long as there is room.
+    fn release_hold(&mut self, log: &mut EventLog) {
+        if let Some(hold) = self.hold.take() {
+            log.release(hold);
+        }
+    }
+
+    /// Copies events that the subscription covers from the log to the outbox, as long as there is room. Costs a look at each event
+    /// between the subscriber's place in the log and where it stops.
     pub fn pull_events(&mut self, now: u64, log: &mut EventLog) -> Pull {
         if self.phase() != Phase::Active {
+            // Nothing is sent any more, so the publisher would wait in vain.
+            self.release_hold(log);
             return Pull::Idle;
         }
         let Some(cursor) = self.cursor() else { return Pull::Idle };
@@ -114,25 +124,20 @@ impl<D: Dialect> Connection<Host, D> {
             return Pull::More;
         }
         let Some(start) = self.skip_overwritten(now, cursor, log) else { return Pull::Idle };
-        let mut next = start;
-        let mut sent = 0;
-        while let Some((topic, prev, body)) = log.get(next) {
-            if self.outbox.len() >= EVENTS_LOW || next - start >= EVENTS_SCANNED_MAX as u64 {
-                break;
-            }
+        let (mut next, mut last, mut sent) = (start, 0, 0);
+        while self.outbox.len() < EVENTS_LOW
+            && let Some((topic, prev, body)) = log.get(next)
+        {
             if cursor.topics.contains(topic) {
-                sent += body.len();
-                let prev = Some(prev);
-                self.send(
-                    &Head { prev, ..Head::new(Kind::Event, next) },
-                    &Body { head: &[], tail: body.clone() },
-                );
+                let head = Head { prev: Some(prev), ..Head::new(Kind::Event, next) };
+                self.send(&head, &Body { head: &[], tail: body.clone() });
+                (last, sent) = (next, sent + body.len());
             }
             next += 1;
         }
         if next != cursor.next {
-            let about = About::sent(Kind::Event, next - 1, sent);
-            let _ = self.command(now, about, Command::SendEvents { next });
+            let about = About::sent(Kind::Event, last, sent);
+            let _ = self.command(now, about, Command::SendEvents { next, last });
             if let Some(hold) = self.hold {
                 log.advance(hold, next);
             }
@@ -156,6 +161,10 @@ impl<D: Dialect> Connection<Host, D> {
         body[8..].copy_from_slice(&last.to_le_bytes());
         self.send(&Head::new(Kind::Lagged, 0), &Body::from(&body[..]));
         Some(next)
+    }
+
+    fn last_position(&self) -> u64 {
+        self.machine.session().map_or(0, |session| session.last_position)
     }
 
     fn cursor(&self) -> Option<Cursor> {

@@ -166,7 +166,8 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
             }
             (Act::BulkSpend, Command::SendBulk { total }) => self.credit_spent += total,
             (Act::BulkSent, Command::BulkSent) => self.outgoing -= 1,
-            (Act::Advance, Command::SendEvents { next }) => {
+            (Act::Advance, Command::SendEvents { next, last }) => {
+                self.last_position = self.last_position.max(last);
                 if let Some(cursor) = &mut self.subscription {
                     cursor.next = next;
                 }

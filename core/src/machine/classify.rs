@@ -238,6 +238,10 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
             Command::SendBulk { .. } => Err(Refused::WindowFull),
             Command::BulkSent if self.outgoing > 0 => Ok(Class::BulkSent),
             Command::BulkSent => Err(Refused::UnknownCall),
+            // There is no subscription that a call has asked for.
+            Command::SendEvents { .. } | Command::SendLagged { .. } if self.subscription.is_none() => {
+                Err(Refused::UnknownCall)
+            }
             Command::SendEvents { .. } => Ok(Class::SendEvents),
             Command::SendLagged { .. } => match self.subscription {
                 Some(Cursor { overflow: Overflow::Lag | Overflow::Wait, .. })

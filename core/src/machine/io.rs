@@ -104,22 +104,51 @@ pub enum Peer {
 #[allow(missing_docs)]
 pub enum Command<K> {
     SayHello(Offer),
-    Accept { grants: u64 },
+    Accept {
+        grants: u64,
+    },
     Refuse(RefusalCode),
-    Call { key: K, deadline_us: u64, bytes: u64 },
-    Cancel { id: u64 },
-    Reply { id: u64, bytes: u64 },
-    ReplySubscription { id: u64, bytes: u64, cursor: Option<(TopicSet, u64, Overflow)> },
-    SendProgress { id: u64 },
-    SendBulk { total: u64 },
+    Call {
+        key: K,
+        deadline_us: u64,
+        bytes: u64,
+    },
+    Cancel {
+        id: u64,
+    },
+    Reply {
+        id: u64,
+        bytes: u64,
+    },
+    ReplySubscription {
+        id: u64,
+        bytes: u64,
+        cursor: Option<(TopicSet, u64, Overflow)>,
+    },
+    SendProgress {
+        id: u64,
+    },
+    SendBulk {
+        total: u64,
+    },
     BulkSent,
-    SendEvents { next: u64 },
-    SendLagged { next: u64 },
+    /// `last` is the position of the last one, 0 if the subscription covers none of those before `next`.
+    SendEvents {
+        next: u64,
+        last: u64,
+    },
+    SendLagged {
+        next: u64,
+    },
     SendLog,
     SendPing,
-    SetGrants { grants: u64 },
+    SetGrants {
+        grants: u64,
+    },
     SendExtension,
-    Goodbye { reason: u32 },
+    Goodbye {
+        reason: u32,
+    },
     Abort,
 }
 

@@ -192,3 +192,80 @@ fn a_module_that_does_not_look_loses_events_with_their_positions_counted() {
         "{told:?}"
     );
 }
+
+#[test]
+fn a_pull_that_finds_nothing_to_send_looks_at_the_whole_log() {
+    let (mut pair, mut log) = (Pair::x1(), EventLog::new(20_000, 1 << 20));
+    subscribe(&mut pair, &mut log, b"S\x01", SubscribeOptions::default());
+    pair.turn();
+    for n in 0..10_000 {
+        publish(&mut log, 2, n);
+    }
+    publish(&mut log, 1, 0);
+    // Nothing waits for the transport, so nothing would call for another pull.
+    assert_eq!(pair.host.pull_events(0, &mut log), Pull::CaughtUp);
+    pair.turn();
+    assert_eq!(seen(&mut pair), [(10_001, 0)]);
+}
+
+#[test]
+fn resume_does_not_go_back_behind_what_the_connection_has_seen() {
+    let (mut pair, mut log) = (Pair::x1(), EventLog::new(100, 1 << 20));
+    subscribe(&mut pair, &mut log, b"S\x01", SubscribeOptions::default());
+    for topic in [1, 2, 1, 2] {
+        publish(&mut log, topic, 0);
+    }
+    pull_all(&mut pair, &mut log);
+    assert_eq!(seen(&mut pair), [(1, 0), (3, 1)]);
+    for body in [&b"U"[..], b"S\x01\x02"] {
+        subscribe(&mut pair, &mut log, body, SubscribeOptions { resume: Some(1), ..Default::default() });
+        pull_all(&mut pair, &mut log);
+        assert_eq!(pair.module.closed(), None, "positions only rise");
+    }
+    assert_eq!(seen(&mut pair), [(4, 2)]);
+}
+
+#[test]
+fn nobody_waits_for_a_reader_that_gets_no_more_events() {
+    let (mut pair, mut log) = (Pair::x1(), EventLog::new(1, 1 << 20));
+    let wait = SubscribeOptions { resume: None, overflow: Overflow::Wait };
+    subscribe(&mut pair, &mut log, b"S\x01", wait);
+    pair.call(b"open");
+    pair.turn();
+    publish(&mut log, 1, 0);
+    assert!(matches!(log.append(1, Bytes::new()), Append::Full(_)));
+    pair.module.goodbye(0, 1, "").unwrap();
+    pair.turn();
+    assert_eq!(pair.host.phase(), Phase::Finishing);
+    assert_eq!(pair.host.pull_events(0, &mut log), Pull::Idle);
+    publish(&mut log, 1, 1);
+    assert_eq!(pair.host.hold(), None);
+}
+
+#[test]
+fn a_subscription_that_is_granted_while_draining_holds_nobody_up() {
+    let (mut pair, mut log) = (Pair::x1(), EventLog::new(1, 1 << 20));
+    let options = SubscribeOptions { resume: None, overflow: Overflow::Wait };
+    let call = CallOptions { subscribe: Some(options), ..super::options(9) };
+    pair.module.call(0, &call, Body::from(&b"S\x01"[..]), 5).unwrap();
+    pair.turn();
+    let Some(Event::Subscribe(call, subscription)) = pair.host.poll_event() else { panic!() };
+    pair.host.goodbye(0, 1, "").unwrap();
+    pair.host.reply_subscription(0, call.id, subscription, &mut log, Body::default()).unwrap();
+    for n in 0..3 {
+        publish(&mut log, 1, n);
+    }
+}
+
+#[test]
+fn an_answer_to_a_subscription_fits_into_one_frame() {
+    let (mut pair, mut log) = (Pair::x1(), EventLog::new(1, 1 << 20));
+    pair.module.call(0, &options(9), Body::from(&b"S\x01"[..]), 5).unwrap();
+    pair.turn();
+    let Some(Event::Subscribe(call, subscription)) = pair.host.poll_event() else { panic!() };
+    // As bulk its last fragment would come after the first event.
+    let long = [0; 20_000];
+    let refused = pair.host.reply_subscription(0, call.id, subscription, &mut log, Body::from(&long[..]));
+    assert_eq!(refused, Err(Refused::BodyTooLong));
+    pair.host.reply_subscription(0, call.id, subscription, &mut log, Body::default()).unwrap();
+}

@@ -137,7 +137,7 @@ fn inputs() -> Vec<(u64, Input<u8>)> {
         Command::SendBulk { total: 1 },
         Command::SendBulk { total: u64::MAX },
         Command::BulkSent,
-        Command::SendEvents { next: 2 },
+        Command::SendEvents { next: 2, last: 1 },
         Command::SendLagged { next: 2 },
         Command::SendLog,
         Command::SendPing,
