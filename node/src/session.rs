@@ -402,15 +402,38 @@ impl Session {
         tracing::info!(module = self.name(), by = who, reason, detail = %Shown::new(detail, 256), "goodbye");
     }
 
+    /// One line for each end: a complaint with what, who and what to do, unless everything was in order or the complaint was
+    /// written when the module was refused.
     fn say_closed(&self, reason: CloseReason) {
-        let module = self.name();
-        match reason {
-            CloseReason::Drained { .. } | CloseReason::PeerGone | CloseReason::Aborted => {
-                tracing::info!(module, identity = ?self.identity, "connection closed: {reason}");
+        let (module, identity) = (self.name(), &self.identity);
+        match remedy(reason) {
+            None => tracing::info!(module, ?identity, "connection closed: {reason}"),
+            Some(remedy) => {
+                tracing::warn!(
+                    module,
+                    ?identity,
+                    "connection closed: {reason}; {remedy}; others are not affected"
+                );
             }
-            _ => tracing::warn!(module, identity = ?self.identity, "connection closed: {reason}"),
         }
     }
+}
+
+/// What to do about a connection that ended so; `None` if there is nothing to do.
+fn remedy(reason: CloseReason) -> Option<&'static str> {
+    Some(match reason {
+        CloseReason::Drained { .. }
+        | CloseReason::PeerGone
+        | CloseReason::Aborted
+        | CloseReason::Refused(_) => return None,
+        CloseReason::Violation(_) => "let the module's author correct what it sends",
+        CloseReason::Blamed(_) => "report it as a fault of this host, with a trace of the connection",
+        CloseReason::HandshakeTimeout => "a module sends its Hello as soon as it is connected",
+        CloseReason::SubscriberLagged => "let it read faster, or subscribe with the policy that lags",
+        CloseReason::PingTimeout => "see whether the module hangs, and start it again",
+        CloseReason::DrainTimeout => "see which calls it leaves open, or give it more time to drain",
+        CloseReason::TransportFailed => "see whether its process lives, and start it again",
+    })
 }
 
 impl Drop for Session {

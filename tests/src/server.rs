@@ -1,5 +1,7 @@
 //! A node on a thread of its own, with real sockets and a log of its own, for tests whose peers block.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,6 +9,7 @@ use std::thread::JoinHandle;
 use modipc_core::CloseReason;
 use modipc_driver::Runtime as _;
 use modipc_node::{Acceptor as _, Attached, Node, NodeConfig, PeerIdentity, ShutdownReport};
+use modipc_transport_uds::{SmolRuntime, TokioRuntime, UdsStream, UdsTransport};
 
 use crate::SECOND;
 use crate::house::policy;
@@ -24,6 +27,7 @@ pub struct Server {
     pub api: TestNode,
     /// What it logs.
     pub notes: Notes,
+    runtime: TokioRuntime,
     path: PathBuf,
     attached: Mailbox<Attached>,
     stop: Mailbox<()>,
@@ -33,6 +37,7 @@ pub struct Server {
 struct Started {
     node: Node,
     api: TestNode,
+    runtime: TokioRuntime,
     path: PathBuf,
 }
 
@@ -54,8 +59,8 @@ impl Server {
             move || tracing::dispatcher::with_default(&dispatch, || run(config, &started, &attached, &stop))
         };
         let thread = std::thread::Builder::new().name("node".into()).spawn(body).unwrap();
-        let Started { node, api, path } = futures_lite::future::block_on(started.take());
-        Server { node, api, notes, path, attached, stop, thread }
+        let Started { node, api, runtime, path } = futures_lite::future::block_on(started.take());
+        Server { node, api, notes, runtime, path, attached, stop, thread }
     }
 
     /// Where it listens.
@@ -69,6 +74,15 @@ impl Server {
     pub fn peer(&self) -> (RawPeer, Attached) {
         let peer = RawPeer::connect(&self.path);
         (peer, self.accepted())
+    }
+
+    /// A peer whose connection did not come through the door: the host knows of it what `identity` says.
+    #[must_use]
+    pub fn peer_as(&self, identity: PeerIdentity) -> (RawPeer, Attached) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let stream = UdsStream::try_from(OwnedFd::from(ours)).unwrap();
+        let transport = UdsTransport::new(&self.runtime, stream).unwrap();
+        (RawPeer::new(theirs), self.node.attach(transport, identity).unwrap())
     }
 
     /// The node's end of the next connection in the order of their coming.
@@ -89,7 +103,7 @@ impl Server {
 /// Blocks until a connection of a [`Server`] has ended, and says why.
 #[must_use]
 pub fn end_of(attached: &Attached) -> CloseReason {
-    let runtime = modipc_transport_uds::SmolRuntime::new(Arc::default());
+    let runtime = SmolRuntime::new(Arc::default());
     runtime.block_on(in_time(&runtime, attached.wait_closed()))
 }
 
@@ -118,7 +132,8 @@ fn run(
                 }
             }
         }));
-        started.put(Started { node: node.clone(), api, path: world.sockets().path() });
+        let (runtime, path) = (world.tokio().clone(), world.sockets().path());
+        started.put(Started { node: node.clone(), api, runtime, path });
         stop.take().await;
         node.shutdown(1, "the test is over", SECOND).await
     })
