@@ -177,6 +177,14 @@ pub fn check_module_id(id: &str) -> Result<(), BadModuleId> {
 }
 
 impl Hello {
+    /// Whether every field is short enough for [`Hello::decode`].
+    pub(crate) fn fits(&self) -> bool {
+        self.module_id.len() <= TEXT_BYTES_MAX
+            && names_fit(&self.capabilities)
+            && self.version.len() <= NAME_BYTES_MAX
+            && self.tail.as_ref().is_none_or(|tail| tail.token.len() <= NAME_BYTES_MAX)
+    }
+
     /// Appends the body of the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_bytes(out, self.module_id.as_bytes());
@@ -203,7 +211,7 @@ impl Hello {
     pub fn decode(body: &[u8]) -> Option<Hello> {
         let mut reader = Reader::new(body);
         let module_id = reader.string(TEXT_BYTES_MAX)?.into();
-        let capabilities = reader.strings(CAPABILITIES_MAX, NAME_BYTES_MAX)?;
+        let capabilities = read_names(&mut reader)?;
         let version = reader.string(NAME_BYTES_MAX)?.into();
         let tail = if reader.is_empty() { None } else { Some(HelloTail::decode(&mut reader)?) };
         reader.is_empty().then_some(Hello { module_id, capabilities, version, tail })
@@ -217,8 +225,11 @@ impl HelloTail {
         let mut tail = HelloTail { protocol, token, x1: false, limits: None, unknown_critical: None };
         for_each_record(reader, |id, flags, value| {
             match id {
-                RECORD_X1 => tail.x1 = true,
-                RECORD_LIMITS => tail.limits = Some(read_limits(&mut Reader::new(value))?),
+                RECORD_X1 if value.is_empty() => tail.x1 = true,
+                RECORD_LIMITS if value.len() == Limits::WIRE_BYTES => {
+                    tail.limits = Some(read_limits(&mut Reader::new(value))?);
+                }
+                RECORD_X1 | RECORD_LIMITS => return None,
                 _ if flags & CRITICAL != 0 => tail.unknown_critical = tail.unknown_critical.or(Some(id)),
                 _ => {}
             }
@@ -230,7 +241,7 @@ impl HelloTail {
 
 impl Answer {
     /// Appends the body of the frame. The tail is written only if x1 is confirmed: a module that knows only the seed gets no
-    /// bytes that it does not expect.
+    /// bytes that it does not expect. The texts of a refusal are cut to what a module reads.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Answer::Accepted(accepted) => {
@@ -249,8 +260,8 @@ impl Answer {
             Answer::Refused(refusal) => {
                 out.extend_from_slice(&1u32.to_le_bytes());
                 out.extend_from_slice(&(refusal.code as u32).to_le_bytes());
-                put_bytes(out, refusal.message.as_bytes());
-                put_bytes(out, refusal.hint.as_bytes());
+                put_bytes(out, cut(&refusal.message).as_bytes());
+                put_bytes(out, cut(&refusal.hint).as_bytes());
             }
         }
     }
@@ -273,9 +284,16 @@ impl Answer {
 }
 
 impl Accepted {
+    /// Whether every field is short enough for [`Answer::decode`].
+    pub(crate) fn fits(&self) -> bool {
+        names_fit(&self.granted)
+            && self.node_version.len() <= TEXT_BYTES_MAX
+            && self.next_token.len() <= NAME_BYTES_MAX
+    }
+
     fn decode(reader: &mut Reader<'_>) -> Option<Accepted> {
         let mut accepted = Accepted {
-            granted: reader.strings(CAPABILITIES_MAX, NAME_BYTES_MAX)?,
+            granted: read_names(reader)?,
             limits: read_limits(reader)?,
             node_version: reader.string(TEXT_BYTES_MAX)?.into(),
             instance_id: reader.array()?,
@@ -291,6 +309,20 @@ impl Accepted {
         }
         Some(accepted)
     }
+}
+
+/// Whether these are as many names, and as short, as a list of capabilities may have [H-4].
+pub(crate) fn names_fit(names: &[String]) -> bool {
+    names.len() <= CAPABILITIES_MAX && names.iter().all(|name| name.len() <= NAME_BYTES_MAX)
+}
+
+/// A list of capabilities.
+pub(crate) fn read_names(reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    reader.strings(CAPABILITIES_MAX, NAME_BYTES_MAX)
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default()
 }
 
 fn put_limits(out: &mut Vec<u8>, limits: &Limits) {
@@ -369,6 +401,22 @@ mod tests {
         }
         bytes.push(0);
         assert_eq!(Hello::decode(&bytes), None, "trailing byte");
+    }
+
+    #[test]
+    fn a_known_record_of_another_length_is_malformed() {
+        let mut bytes = Vec::new();
+        Hello { tail: None, ..hello() }.encode(&mut bytes);
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        put_bytes(&mut bytes, &[]);
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        for (id, len, fits) in
+            [(1, 0, true), (1, 1, false), (2, 39, false), (2, 40, true), (2, 41, false), (9, 5, true)]
+        {
+            let mut bytes = bytes.clone();
+            put_record(&mut bytes, id, &vec![0; len]);
+            assert_eq!(Hello::decode(&bytes).is_some(), fits, "record {id} of {len} bytes");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(crate) struct Session<K> {
     pub(crate) calls_due: u64,
     /// The peer's calls that we have not answered.
     pub(crate) served: IdTable<Served>,
-    pub(crate) last_served: u64,
+    /// The peer's last id. The seed does not say where a module begins to count, so it may be 0.
+    pub(crate) last_served: Option<u64>,
     /// Not later than the earliest deadline in `served`.
     pub(crate) served_due: u64,
     /// Bulk bodies on their way in, by [`BodyId`].
@@ -107,7 +108,7 @@ impl<K: Copy> Session<K> {
             abandoned: 0,
             calls_due: NEVER,
             served: IdTable::new(),
-            last_served: 0,
+            last_served: None,
             served_due: NEVER,
             incoming: BTreeMap::new(),
             outgoing: 0,
@@ -135,6 +136,11 @@ impl<K: Copy> Session<K> {
     /// Whether this call of ours still wants its answer.
     pub(crate) fn awaits(&self, id: u64) -> bool {
         matches!(self.calls.get(id), Some(Call::Pending { .. }))
+    }
+
+    /// Whether a call of the peer may not have this id [C-1].
+    pub(crate) fn is_stale(&self, id: u64) -> bool {
+        self.last_served >= Some(id) || (id == 0 && self.profile == Profile::X1)
     }
 
     /// The longest body of a call or answer that the peer takes.

@@ -232,7 +232,8 @@ impl<R: Role, D: Dialect> Connection<R, D> {
             let wanted =
                 !body.answer || self.machine.session().is_some_and(|session| session.awaits(body.id));
             let total = if wanted { usize::try_from(total).unwrap_or(0) } else { 0 };
-            let call = (!body.answer).then(|| super::recv::CallHead::new(now, head));
+            let deadline_max = self.machine.config().limits.call_deadline_us_max;
+            let call = (!body.answer).then(|| super::recv::CallHead::new(now, head, deadline_max));
             self.bulk.assemblies.insert(body, Assembly { buf: vec![0; total], at: 0, call });
         }
         self.bulk.streaming = Some(Streaming { body, left: len, more, lent: false });

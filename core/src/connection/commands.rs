@@ -9,6 +9,7 @@ use crate::kind::{EXTENSION_FIRST, Kind, Role};
 use crate::machine::Command;
 use crate::outbox::Body;
 use crate::step::Cause;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Longer details are cut: the receiver takes 4096 bytes.
@@ -116,8 +117,10 @@ impl<R: Role, D: Dialect> Connection<R, D> {
     pub fn goodbye(&mut self, now: u64, reason: u32, detail: &str) -> Result<(), Refused> {
         let reason = reason & 0xff;
         self.farewell = detail.chars().take(GOODBYE_CHARS_MAX).collect();
-        self.command(now, About::sent(Kind::Goodbye, 0, 0), Command::Goodbye { reason })?;
-        Ok(())
+        let result = self.command(now, About::sent(Kind::Goodbye, 0, 0), Command::Goodbye { reason });
+        // Said, or not to be said: the answer to a Goodbye of the peer has no words of ours.
+        self.farewell = String::new();
+        result.map(drop)
     }
 
     /// Sends an extension frame of this kind, at least [`EXTENSION_FIRST`], which the peer skips and counts [E-3].

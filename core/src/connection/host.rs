@@ -8,7 +8,7 @@ use crate::dialect::Dialect;
 use crate::envelope::{Head, Profile};
 use crate::error::Refused;
 use crate::event_log::{EventLog, HoldId, Overflow};
-use crate::hello::{Accepted, Answer, Refusal};
+use crate::hello::{Accepted, Answer, Refusal, names_fit};
 use crate::kind::{Host, Kind};
 use crate::machine::Command;
 use crate::outbox::Body;
@@ -35,8 +35,12 @@ impl<D: Dialect> Connection<Host, D> {
     /// `accepted` are set from [`crate::Config`] and the module's offer.
     ///
     /// # Errors
-    /// [`Refused`]
+    /// [`Refused`]; [`Refused::FieldTooLong`] for more or longer names than [H-4] allows, a version of more than 4096 bytes, or a
+    /// token of more than 64.
     pub fn accept(&mut self, now: u64, mut accepted: Accepted, grants: u64) -> Result<(), Refused> {
+        if !accepted.fits() {
+            return Err(Refused::FieldTooLong);
+        }
         self.command(now, About::sent(Kind::Answer, 0, 0), Command::Accept { grants })?;
         accepted.limits = self.machine.config().limits;
         accepted.x1 = self.profile == Profile::X1;
@@ -44,7 +48,7 @@ impl<D: Dialect> Connection<Host, D> {
         Ok(())
     }
 
-    /// Turns the module away, and closes.
+    /// Turns the module away, and closes. Texts of more than 4096 bytes are cut.
     ///
     /// # Errors
     /// [`Refused`]
@@ -193,8 +197,11 @@ impl<D: Dialect> Connection<Host, D> {
     /// Changes what the module may do, from now on, and tells it (x1). Calls that are open go on.
     ///
     /// # Errors
-    /// [`Refused`]
+    /// [`Refused`]; [`Refused::FieldTooLong`] for more or longer names than [H-4] allows.
     pub fn set_grants(&mut self, now: u64, grants: u64, names: &[String]) -> Result<(), Refused> {
+        if !names_fit(names) {
+            return Err(Refused::FieldTooLong);
+        }
         let mut body = Vec::new();
         crate::wire::put_strings(&mut body, names);
         self.command(now, About::sent(Kind::GrantsChanged, 0, body.len()), Command::SetGrants { grants })?;

@@ -379,7 +379,11 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         } else if code == RefusalCode::NotHello {
             ("the first frame is not a Hello", "send the Hello first, and once")
         } else {
-            ("the Hello cannot be read", "send the fields of the handshake as the protocol lays them out")
+            let found = match self.closed() {
+                Some(CloseReason::Violation(violation)) => violation.text(),
+                Some(_) | None => "the Hello cannot be read",
+            };
+            (found, "send a Hello as the protocol lays it out, and nothing else before the answer")
         };
         self.send_answer(&Answer::Refused(Refusal { code, message: message.into(), hint: hint.into() }));
     }

@@ -8,22 +8,27 @@ use crate::envelope::Head;
 use crate::error::Refused;
 use crate::hello::{Hello, HelloTail, PROTOCOL};
 use crate::kind::{Kind, Module};
+use crate::limits::Limits;
 use crate::machine::{Command, Offer};
 use crate::outbox::Body;
 
 impl<D: Dialect> Connection<Module, D> {
     /// Introduces the module. Of the tail only the token is taken; x1 and limits are set from [`crate::Config`]. Without x1 and
-    /// token the Hello is exactly the seed's.
+    /// token, and with the default limits, the Hello is exactly the seed's.
     ///
     /// # Errors
-    /// [`Refused`]
+    /// [`Refused`]; [`Refused::FieldTooLong`] for a field that is longer than [H-4] allows.
     pub fn hello(&mut self, now: u64, mut hello: Hello) -> Result<(), Refused> {
         let config = *self.machine.config();
         let token = hello.tail.take().map(|tail| tail.token).unwrap_or_default();
-        if config.x1 || !token.is_empty() {
-            let limits = config.x1.then_some(config.limits);
+        // A host that is told nothing assumes the defaults [H-3].
+        let limits = (config.x1 || config.limits != Limits::DEFAULT).then_some(config.limits);
+        if limits.is_some() || !token.is_empty() {
             hello.tail =
                 Some(HelloTail { protocol: PROTOCOL, token, x1: config.x1, limits, unknown_critical: None });
+        }
+        if !hello.fits() {
+            return Err(Refused::FieldTooLong);
         }
         let mut body = Vec::new();
         hello.encode(&mut body);

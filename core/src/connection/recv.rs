@@ -12,7 +12,7 @@ use crate::envelope::{
 };
 use crate::error::Violation;
 use crate::event_log::Overflow;
-use crate::hello::{Answer, Hello};
+use crate::hello::{Answer, Hello, read_names};
 use crate::kind::{Kind, Role};
 use crate::limits::Limits;
 use crate::machine::{Input, Offer, Peer};
@@ -177,8 +177,16 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         if R::RECEIVES & head.kind.bit() == 0 {
             return Err(Violation::WrongDirection);
         }
+        if head.kind == Kind::Request && subscribe_options(head.records).is_none() {
+            return Err(Violation::BadField);
+        }
         if let Some(body) = self.fragment_of(head) {
-            return Ok(Some(body));
+            let bare = Head { more: head.more, ..Head::new(head.kind, head.id) };
+            return if head.total.is_some() || *head == bare {
+                Ok(Some(body))
+            } else {
+                Err(Violation::BadFlags)
+            };
         }
         let inline = self.machine.config().limits.inline_bytes_max as usize;
         if self.profile == Profile::X1 && body_len > inline { Err(Violation::NotBulk) } else { Ok(None) }
@@ -256,7 +264,9 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         let read = match head.kind {
             Kind::Request | Kind::Invocation => {
                 let meaning = self.dialect.classify(head.kind, body);
-                let event = CallHead::new(now, head).into_event(id, meaning, share(body, owner));
+                let deadline_max = self.machine.config().limits.call_deadline_us_max;
+                let event =
+                    CallHead::new(now, head, deadline_max).into_event(id, meaning, share(body, owner));
                 let congested = self.is_congested();
                 return Some((
                     Peer::Call { id, deadline_us: head.deadline_us, needs: meaning.needs, congested },
@@ -307,9 +317,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                 let event = self.key_of(id).map(|key| Event::Progress { key, done, total });
                 (Peer::Progress { id }, event)
             }
-            Kind::GrantsChanged => {
-                (Peer::Grants, Some(Event::GrantsChanged(reader.strings(STRINGS_MAX, DETAIL_BYTES_MAX)?)))
-            }
+            Kind::GrantsChanged => (Peer::Grants, Some(Event::GrantsChanged(read_names(&mut reader)?))),
         };
         reader.is_empty().then_some(read)
     }
@@ -328,20 +336,15 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 }
 
 const DETAIL_BYTES_MAX: usize = 4096;
-const STRINGS_MAX: usize = 64;
 
 impl CallHead {
-    pub(super) fn new(now: u64, head: &Head<'_>) -> CallHead {
-        let records = Records::new(head.records);
-        let resume =
-            records.get(RECORD_RESUME).and_then(|value| value.try_into().ok()).map(u64::from_le_bytes);
-        let overflow =
-            records.get(RECORD_OVERFLOW).and_then(|value| value.first().copied()).and_then(Overflow::from_u8);
+    /// A peer may name any deadline; the call expires with the longest that it was told it may.
+    pub(super) fn new(now: u64, head: &Head<'_>, deadline_us_max: u64) -> CallHead {
         CallHead {
-            deadline: head.deadline_us.map(|us| now.saturating_add(us)),
+            deadline: head.deadline_us.map(|us| now.saturating_add(us.min(deadline_us_max))),
             trace: head.trace,
             idempotency: head.idempotency,
-            subscribe: SubscribeOptions { resume, overflow: overflow.unwrap_or_default() },
+            subscribe: subscribe_options(head.records).unwrap_or_default(),
         }
     }
 
@@ -356,6 +359,20 @@ impl CallHead {
             CallClass::Unsubscribe(topics) => Event::Subscribe(call, Subscription::Remove { topics }),
         }
     }
+}
+
+/// What a call's records say about the subscription that it asks for; `None` if they do not fit.
+fn subscribe_options(records: &[u8]) -> Option<SubscribeOptions> {
+    let mut options = SubscribeOptions::default();
+    for (key, value) in Records::new(records) {
+        match (key, value) {
+            (RECORD_RESUME, value) => options.resume = Some(u64::from_le_bytes(value.try_into().ok()?)),
+            (RECORD_OVERFLOW, [policy]) => options.overflow = Overflow::from_u8(*policy)?,
+            (RECORD_OVERFLOW, _) => return None,
+            (_, _) => {}
+        }
+    }
+    Some(options)
 }
 
 /// The body as shared bytes: a slice of its owner if there is one and copying would cost, else a copy.

@@ -110,14 +110,14 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
     fn serve(&mut self, now: u64, id: u64, deadline_us: Option<u64>, bulk: u64, config: &Config) {
         let due =
             deadline_us.map_or(NEVER, |us| now.saturating_add(us.min(config.limits.call_deadline_us_max)));
-        self.last_served = id;
+        self.last_served = Some(id);
         self.served_due = self.served_due.min(due);
         self.served.push(id, Served { due, cancelled: false, expired: false, arriving: bulk > 0, bulk });
     }
 
     /// Forgets a call that the connection answers itself; it is registered already if its body was bulk.
     fn turn_away(&mut self, id: u64, out: &mut Vec<Effect<K>>) {
-        self.last_served = self.last_served.max(id);
+        self.last_served = self.last_served.max(Some(id));
         self.incoming.remove(&BodyId { answer: false, id });
         if let Some(served) = self.served.remove(id) {
             self.grant(served.bulk, out);

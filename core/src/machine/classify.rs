@@ -107,7 +107,7 @@ impl<R: Role, K: Copy + Eq + Hash + Debug> Machine<R, K> {
 impl<K: Copy + Eq + Hash + Debug> Session<K> {
     fn classify_peer(&self, peer: &Peer, config: &Config) -> Seen {
         let class = match *peer {
-            Peer::Call { id, .. } if id <= self.last_served => return Seen::Fault(Violation::StaleCallId),
+            Peer::Call { id, .. } if self.is_stale(id) => return Seen::Fault(Violation::StaleCallId),
             Peer::Call { needs, .. } if needs & !self.grants != 0 => Class::PeerCallDenied,
             Peer::Call { congested, .. }
                 if congested || self.served.len() >= config.limits.calls_max as usize =>
@@ -144,7 +144,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
                 return Seen::Fault(Violation::PositionOrder);
             }
             Peer::Event { .. } => Class::PeerEvent,
-            Peer::Cancel { id } if id == 0 || id > self.last_served => {
+            Peer::Cancel { id } if id == 0 || Some(id) > self.last_served => {
                 return Seen::Fault(Violation::CancelUnissued);
             }
             Peer::Cancel { id } => match self.served.get(id) {
@@ -193,7 +193,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         if body.answer && self.calls.get(body.id).is_none() {
             return Err(Violation::AnswerUnasked);
         }
-        if !body.answer && body.id <= self.last_served {
+        if !body.answer && self.is_stale(body.id) {
             return Err(Violation::StaleCallId);
         }
         if self.incoming.contains_key(&body) {

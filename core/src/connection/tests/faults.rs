@@ -2,6 +2,7 @@
 //! outcome, and nothing follows.
 
 use super::*;
+use crate::envelope::Records;
 
 /// A frame of this tag with the rest of its payload.
 fn frame(tag: u32, rest: &[u8]) -> Vec<u8> {
@@ -154,6 +155,21 @@ fn envelopes_that_break_a_rule() {
 }
 
 #[test]
+fn records_whose_value_does_not_fit() {
+    for (key, value) in [(3u16, &[0u8; 7][..]), (3, &[0; 9]), (4, &[]), (4, &[3]), (4, &[0, 0])] {
+        let mut records = Vec::new();
+        Records::push(&mut records, key, value).unwrap();
+        let mut rest = (records.len() as u16).to_le_bytes().to_vec();
+        rest.extend(records);
+        host_faults(&with_id(1 << 15, 9, &[&rest[..], b"S"].concat()), Violation::BadField);
+    }
+    // A key that nobody knows is ignored.
+    let mut pair = Pair::x1();
+    pair.host.recv(0, &with_id(1 << 15, 9, b"\x05\x00\x63\x00\x01\x00\x00S\x01"));
+    assert!(matches!(pair.host.poll_event(), Some(Event::Subscribe(..))));
+}
+
+#[test]
 fn frames_of_the_wrong_side() {
     for kind in [1u32, 2, 4, 7, 12, 15] {
         let flags = if kind == 2 { 1 << 11 } else { 0 };
@@ -236,6 +252,12 @@ fn fragments_that_break_a_rule() {
     let mut again = first(200_000, 65_536, true);
     again.extend(first(200_000, 65_536, true));
     host_faults(&again, Violation::StaleCallId);
+    // Later fragments carry the kind and the id only.
+    for (flag, field) in [(8, &9u64.to_le_bytes()[..]), (15, &[4, 0, 9, 0, 0, 0])] {
+        let mut dressed = first(200_000, 65_536, true);
+        dressed.extend(with_id(MORE | 1 << flag, 9, &[field, &[0; 65_536]].concat()));
+        host_faults(&dressed, Violation::BadFlags);
+    }
     let mut long = first(70_000, 65_536, true);
     long.extend(with_id(0, 9, &[0; 5000]));
     host_faults(&long, Violation::FragmentSize);
@@ -307,4 +329,20 @@ fn an_answer_that_cannot_be_read_ends_the_modules_handshake() {
     Answer::Accepted(Accepted { x1: true, ..accepted() }).encode(&mut body);
     module.recv(0, &frame(7, &body));
     assert_eq!(module.closed(), Some(CloseReason::Violation(Violation::MalformedAnswer)));
+}
+
+#[test]
+fn a_refusal_says_what_was_wrong() {
+    let early = [hello_bytes(), with_id(0, 1, b"early")].concat();
+    let cases = [
+        (early, "before the handshake was answered"),
+        (65_537u32.to_le_bytes().to_vec(), "longer than the announced maximum"),
+    ];
+    for (bytes, words) in cases {
+        let mut host = HostEnd::new(0, Config::DEFAULT, Toy);
+        host.recv(0, &bytes);
+        let told = drain(&mut host, 0);
+        let Some(Answer::Refused(refusal)) = Answer::decode(&told[8..]) else { panic!("{told:?}") };
+        assert!(refusal.message.contains(words), "{}", refusal.message);
+    }
 }

@@ -189,3 +189,112 @@ fn a_bulk_call_that_began_before_goodbye_may_be_refused_after_it() {
         b"busy",
     );
 }
+
+#[test]
+fn what_the_peer_could_not_read_is_not_sent() {
+    let long = "x".repeat(65);
+    let many: Vec<String> = (0..65).map(|n| n.to_string()).collect();
+    let mut pair = Pair::new(Config::DEFAULT, Config::DEFAULT);
+    let hellos = [
+        Hello { capabilities: many.clone(), ..hello() },
+        Hello { capabilities: vec![long.clone()], ..hello() },
+        Hello { version: long.clone(), ..hello() },
+        Hello { module_id: "x".repeat(4097), ..hello() },
+    ];
+    for hello in hellos {
+        assert_eq!(pair.module.hello(0, hello), Err(Refused::FieldTooLong));
+    }
+    pair.module.hello(0, hello()).unwrap();
+    pair.turn();
+    let answers = [
+        Accepted { granted: many.clone(), ..accepted() },
+        Accepted { node_version: "x".repeat(4097), ..accepted() },
+        Accepted { next_token: vec![0; 65], ..accepted() },
+    ];
+    for accepted in answers {
+        assert_eq!(pair.host.accept(0, accepted, 1), Err(Refused::FieldTooLong));
+    }
+    pair.host.accept(0, accepted(), 1).unwrap();
+    for names in [many, vec![long]] {
+        assert_eq!(pair.host.set_grants(0, 0, &names), Err(Refused::FieldTooLong));
+    }
+    assert_eq!(pair.host.grants(), 1);
+    pair.turn();
+    assert!(pair.module.is_active());
+    // A refusal is cut, so that the module learns what it can.
+    let mut pair = Pair::new(Config::DEFAULT, Config::DEFAULT);
+    pair.module.hello(0, hello()).unwrap();
+    pair.turn();
+    let refusal = Refusal { code: RefusalCode::Busy, message: "ü".repeat(4000), hint: "x".repeat(70_000) };
+    pair.host.refuse(0, refusal).unwrap();
+    pair.turn();
+    assert_eq!(pair.module.closed(), Some(CloseReason::Refused(RefusalCode::Busy)));
+}
+
+#[test]
+fn a_plain_module_states_limits_that_are_not_the_default() {
+    let limits = Limits { frame_bytes_max: 400_000, calls_max: 2, ..Limits::DEFAULT };
+    let module = Config { x1: false, limits, ..Config::DEFAULT };
+    let mut pair = Pair::active(Config::DEFAULT, module);
+    assert_eq!(pair.host.profile(), Profile::Plain);
+    let call = |pair: &mut Pair, n| pair.host.call(0, &options(9), Body::from(&vec![0; n][..]), 1);
+    assert_eq!(call(&mut pair, 400_000), Err(Refused::BodyTooLong));
+    call(&mut pair, 399_988).unwrap();
+    call(&mut pair, 1).unwrap();
+    assert_eq!(call(&mut pair, 1), Err(Refused::WindowFull));
+    pair.turn();
+    assert_eq!(events(&mut pair.module).len(), 2);
+}
+
+/// The seed does not say where a module begins to count.
+#[test]
+fn a_seed_module_may_count_from_zero() {
+    let mut pair = Pair::plain();
+    for id in [0u64, 1, 7, u64::MAX] {
+        let mut frame = 16u32.to_le_bytes().to_vec();
+        frame.extend_from_slice(&0u32.to_le_bytes());
+        frame.extend_from_slice(&id.to_le_bytes());
+        frame.extend_from_slice(b"call");
+        pair.host.recv(0, &frame);
+        assert_eq!(pair.served().id, CallId(id));
+        pair.host.reply(0, CallId(id), Body::default()).unwrap();
+        let mut again = pair.host.clone();
+        again.recv(0, &frame);
+        assert_eq!(again.closed(), Some(CloseReason::Violation(Violation::StaleCallId)));
+    }
+}
+
+#[test]
+fn a_refused_goodbye_leaves_no_words_behind() {
+    let mut pair = Pair::new(Config::DEFAULT, Config::DEFAULT);
+    assert_eq!(pair.host.goodbye(0, 1, "too early"), Err(Refused::NotActive));
+    pair.module.hello(0, hello()).unwrap();
+    pair.turn();
+    pair.host.accept(0, accepted(), 1).unwrap();
+    pair.turn();
+    pair.module.goodbye(0, 1, "").unwrap();
+    let bytes = drain(&mut pair.module, 0);
+    pair.host.recv(0, &bytes);
+    assert!(!drain(&mut pair.host, 0).windows(5).any(|word| word == b"early"));
+}
+
+#[test]
+fn a_deadline_beyond_the_limit_is_told_as_it_is_kept() {
+    let limits = Limits { call_deadline_us_max: 1000, ..Limits::DEFAULT };
+    let mut pair = Pair::active(Config { limits, ..Config::DEFAULT }, Config::DEFAULT);
+    let mut frame = 20u32.to_le_bytes().to_vec();
+    frame.extend_from_slice(&(1u32 << 8).to_le_bytes());
+    frame.extend_from_slice(&1u64.to_le_bytes());
+    frame.extend_from_slice(&u64::MAX.to_le_bytes());
+    pair.host.recv(5, &frame);
+    assert_eq!(pair.served().deadline, Some(1005));
+    assert_eq!(pair.host.deadline(), Some(1005));
+}
+
+#[test]
+fn after_the_end_every_command_says_why() {
+    let mut pair = Pair::active(Config::DEFAULT, Config { outbox_bytes_max: 10, ..Config::DEFAULT });
+    pair.module.log(0, Body::from(&[0; 100][..]), b"").unwrap();
+    pair.module.abort(0);
+    assert_eq!(pair.module.log(0, Body::default(), b""), Err(Refused::Closed(CloseReason::Aborted)));
+}
