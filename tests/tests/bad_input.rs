@@ -91,7 +91,7 @@ impl Stage {
     }
 
     /// As [`Stage::ends`], after a refusal. It names the module and says what to change.
-    fn is_refused(self, code: RefusalCode, words: &[&str]) {
+    fn ends_refused(self, code: RefusalCode, words: &[&str]) {
         self.ends(CloseReason::Refused(code), &Told::Refused(code), words);
     }
 
@@ -390,7 +390,7 @@ fn an_empty_id_and_one_that_is_a_path() {
     for id in ["", "../../etc/passwd", "a/b", "..", "a..b", "BOB", &"x".repeat(65)] {
         let stage = Stage::silent().sends(&x1_hello(id, b""));
         let shown = if id.len() > 64 { "xxxx" } else { id };
-        stage.is_refused(RefusalCode::BadModuleId, &[shown, "no module id", "choose an id", &nameless()]);
+        stage.ends_refused(RefusalCode::BadModuleId, &[shown, "no module id", "choose an id", &nameless()]);
     }
 }
 
@@ -403,7 +403,7 @@ fn someone_elses_id() {
         server.peer_as(PeerIdentity::Inherited { module_id: "carol".into(), grants, requires })
     };
     let stage = Stage::with(NodeConfig::default(), inherited).sends(&x1_hello("bob", b""));
-    stage.is_refused(RefusalCode::NotAllowed, &["given to module \"carol\"", "\"bob\"", "MODULE_ID"]);
+    stage.ends_refused(RefusalCode::NotAllowed, &["given to module \"carol\"", "\"bob\"", "MODULE_ID"]);
 
     // By a user whom the operator does not admit.
     let stranger = |server: &Server| {
@@ -412,13 +412,13 @@ fn someone_elses_id() {
     };
     let stage = Stage::with(NodeConfig::default(), stranger).sends(&x1_hello("bob", b""));
     let user = format!("user {}", own_user() + 1);
-    stage.is_refused(RefusalCode::NotAllowed, &["module \"bob\"", &user, "policy"]);
+    stage.ends_refused(RefusalCode::NotAllowed, &["module \"bob\"", &user, "policy"]);
 
     // An id that the operator's policy does not name, or reserves for modules that the host starts.
     let stage = Stage::silent().sends(&x1_hello("nobody", b""));
-    stage.is_refused(RefusalCode::NotAllowed, &["module \"nobody\"", "does not name", "add"]);
+    stage.ends_refused(RefusalCode::NotAllowed, &["module \"nobody\"", "does not name", "add"]);
     let stage = Stage::silent().sends(&x1_hello("inherited-only", b""));
-    stage.is_refused(RefusalCode::NotAllowed, &["module \"inherited-only\"", "let the host start"]);
+    stage.ends_refused(RefusalCode::NotAllowed, &["module \"inherited-only\"", "let the host start"]);
 
     // In a log message: it is dropped, and its sender is named.
     let log = [&2_u32.to_le_bytes()[..], &string("I did it"), &string("alice")].concat();
@@ -430,7 +430,7 @@ fn someone_elses_id() {
 fn a_token_that_is_used_or_unknown_or_missing() {
     for (token, words) in [(&b"guessed"[..], "unknown or used"), (b"", "presented no token")] {
         let stage = Stage::silent().sends(&x1_hello("ticket", token));
-        stage.is_refused(RefusalCode::BadToken, &["\"ticket\"", words, "host's operator"]);
+        stage.ends_refused(RefusalCode::BadToken, &["\"ticket\"", words, "host's operator"]);
     }
     let used = |server: &Server| {
         let token = server.node.issue_token("ticket").unwrap();
@@ -445,14 +445,14 @@ fn a_token_that_is_used_or_unknown_or_missing() {
         (second, attached)
     };
     let stage = Stage::with(NodeConfig::default(), used);
-    stage.is_refused(RefusalCode::BadToken, &["\"ticket\"", "unknown or used", "next_token"]);
+    stage.ends_refused(RefusalCode::BadToken, &["\"ticket\"", "unknown or used", "next_token"]);
 }
 
 #[test]
 fn a_duplicate_id() {
     // The healthy module is there under this name, and stays.
     let stage = Stage::silent().sends(&x1_hello("alice", b""));
-    stage.is_refused(RefusalCode::DuplicateId, &["\"alice\" is connected already", "stop the module"]);
+    stage.ends_refused(RefusalCode::DuplicateId, &["\"alice\" is connected already", "stop the module"]);
 }
 
 #[test]
@@ -460,9 +460,9 @@ fn versions_and_critical_records() {
     let x1: &[(u16, u16, &[u8])] = &[(1, 0, &[])];
     let stage = Stage::silent().sends(&hello_with_records("bob", 0, b"", x1));
     let words = ["\"bob\"", "protocol version 0", "say protocol version 1"];
-    stage.is_refused(RefusalCode::UnsupportedVersion, &words);
+    stage.ends_refused(RefusalCode::UnsupportedVersion, &words);
     let stage = Stage::silent().sends(&hello_with_records("bob", 1, b"", &[(1, 0, &[]), (900, 1, b"x")]));
-    stage.is_refused(RefusalCode::UnknownCritical, &["\"bob\"", "record 900", "do without"]);
+    stage.ends_refused(RefusalCode::UnknownCritical, &["\"bob\"", "record 900", "do without"]);
     // A later version is answered as version 1, and a record that is not critical is passed over.
     let mut stage = Stage::silent();
     stage.peer.greet(&hello_with_records("bob", 2, b"", &[(1, 0, &[]), (900, 0, b"x")]));
@@ -473,7 +473,7 @@ fn versions_and_critical_records() {
 fn a_module_that_cannot_work_with_what_it_is_granted() {
     let stage = Stage::silent().sends(&x1_hello("demanding", b""));
     let words = ["\"demanding\" requires", "ReadUTXO", "let the operator grant"];
-    stage.is_refused(RefusalCode::MissingCapability, &words);
+    stage.ends_refused(RefusalCode::MissingCapability, &words);
 }
 
 // ---- requests that lie ----
