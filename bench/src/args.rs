@@ -41,6 +41,18 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Serves until its standard input ends. The client starts it.
     Server(ServerArgs),
+    /// Runs every scenario with the real stack and with the bare echo in turns, and prints a table.
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// Length of each measured window.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) seconds: f64,
+    /// Windows of each cell.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
 }
 
 #[derive(Debug, clap::Args)]

@@ -7,6 +7,7 @@
 mod args;
 mod bare;
 mod client;
+mod compare;
 mod load;
 mod modules;
 mod process;
@@ -38,6 +39,7 @@ fn run(args: &Args) -> Result<()> {
     match (&args.command, args.variant) {
         (Command::Server(server), Variant::Modipc) => block_on(server.rt, server::serve(server)),
         (Command::Server(server), Variant::Bare) => block_on(server.rt, bare::serve(server)),
+        (Command::Compare(args), _) => compare::compare(args),
         (Command::Client(client), variant) => {
             let kind = RuntimeKind::from_env("PEERS_CLIENT_RT")?;
             let report = match variant {
