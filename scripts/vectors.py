@@ -457,7 +457,7 @@ def control():
     yield "x1-goodbye-done", "done, nothing to resume, no detail", x1(GOODBYE, 0, u32(0) + u64(0) + text(""))
     yield "x1-goodbye-violation", "violation 15", x1(GOODBYE, 0, u32(271) + u64(0) + text("nobody asked"))
     yield "x1-lagged", "positions 10 to 19", x1(LAGGED, 0, u64(10) + u64(19))
-    yield "x1-credit", "up to 16777216 bytes", x1(CREDIT, 0, u64(16777216))
+    yield "x1-credit", "up to 50331648 bytes", x1(CREDIT, 0, u64(50331648))
     yield "x1-progress", "3 of 10 of call 5", x1(PROGRESS, 5, u64(3) + u64(10))
     yield "x1-grants-changed", "two left", x1(GRANTS_CHANGED, 0, seq([text("ReadBlockchain"), text("ReadUTXO")]))
     yield "x1-grants-changed-none", "none left", x1(GRANTS_CHANGED, 0, seq([]))

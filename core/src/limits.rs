@@ -13,7 +13,8 @@ pub struct Limits {
     pub inline_bytes_max: u32,
     /// Longest body of a call or an answer, in bytes [B-1].
     pub body_bytes_max: u64,
-    /// Bulk bytes that the peer may send before the first Credit frame [B-2].
+    /// Bulk bytes that the peer may send before the first Credit frame: at least twice `body_bytes_max`, so that calls with long
+    /// bodies leave room for the longest answer [B-2].
     pub credit_bytes: u64,
     /// Longest time that a call may ask for, in microseconds.
     pub call_deadline_us_max: u64,
@@ -30,7 +31,7 @@ impl Limits {
         abandoned_max: 1024,
         inline_bytes_max: 16 << 10,
         body_bytes_max: 16 << 20,
-        credit_bytes: 16 << 20,
+        credit_bytes: 32 << 20,
         call_deadline_us_max: 3_600_000_000,
     };
 
@@ -51,7 +52,7 @@ impl Limits {
             abandoned_max: self.abandoned_max.clamp(1, 1 << 16),
             inline_bytes_max: inline,
             body_bytes_max: body,
-            credit_bytes: self.credit_bytes.clamp(body, 1 << 32),
+            credit_bytes: self.credit_bytes.clamp(2 * body, 1 << 32),
             call_deadline_us_max: self.call_deadline_us_max.clamp(1_000, 86_400_000_000),
         }
     }

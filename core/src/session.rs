@@ -160,6 +160,12 @@ impl<K: Copy> Session<K> {
         self.credit_spent.checked_add(bytes).is_some_and(|spent| spent <= self.credit_limit)
     }
 
+    /// A call's body holds its credit until the answer, and whoever answers may first ask for something long itself. So calls leave
+    /// credit for the longest answer: answers alone give theirs back as they arrive, and never wait for a call [B-2].
+    pub(crate) fn has_credit_for_call(&self, bytes: u64) -> bool {
+        bytes.checked_add(self.peer.body_bytes_max).is_some_and(|bytes| self.has_credit(bytes))
+    }
+
     /// The earliest deadline, perhaps too early.
     pub(crate) fn due(&self) -> u64 {
         self.calls_due.min(self.served_due).min(self.ping.map_or(NEVER, |ping| ping.due))

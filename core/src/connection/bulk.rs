@@ -25,7 +25,10 @@ const OUTBOX_LOW: usize = FRAGMENT_BYTES;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bulk {
+    /// Bodies that have begun: a fragment of each in turn.
     outgoing: VecDeque<Outgoing>,
+    /// Answers that wait for credit, in order: a long one is not starved by shorter ones, and nobody looks behind the first.
+    waiting: VecDeque<Outgoing>,
     assemblies: BTreeMap<BodyId, Assembly>,
     /// The fragment whose bytes come next.
     streaming: Option<Streaming>,
@@ -39,8 +42,6 @@ struct Outgoing {
     head: Bytes,
     tail: Bytes,
     at: usize,
-    /// Whether its first fragment is out, and credit spent.
-    begun: bool,
 }
 
 impl Outgoing {
@@ -101,57 +102,50 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// Sends the first fragment of a call, for which the machine has spent credit, so that ids leave in order.
     pub(super) fn begin_bulk_call(&mut self, now: u64, head: &Head<'_>, body: Body<'_>) {
-        let mut outgoing = outgoing(head.kind, head.id, body);
-        outgoing.begun = true;
-        self.send_fragment(now, &mut outgoing, head);
-        if outgoing.at < outgoing.total() {
-            self.bulk.outgoing.push_back(outgoing);
-        }
+        self.send_fragment(now, outgoing(head.kind, head.id, body), head);
     }
 
     pub(super) fn queue_bulk_answer(&mut self, id: u64, body: Body<'_>) {
-        self.bulk.outgoing.push_back(outgoing(R::SERVE_ANSWER, id, body));
+        self.bulk.waiting.push_back(outgoing(R::SERVE_ANSWER, id, body));
     }
 
     /// Whether a fragment could go out.
     pub(super) fn bulk_ready(&self) -> bool {
-        let Some(session) = self.machine.session() else { return false };
-        self.bulk.outgoing.iter().any(|body| body.begun || session.has_credit(body.total() as u64))
+        !self.bulk.outgoing.is_empty() || self.waiting_with_credit().is_some()
     }
 
-    /// Moves fragments to the outbox as long as it runs low, one of each body in turn.
+    /// The length of the next answer to begin, if there is credit for it.
+    fn waiting_with_credit(&self) -> Option<u64> {
+        let total = self.bulk.waiting.front()?.total() as u64;
+        self.machine.session()?.has_credit(total).then_some(total)
+    }
+
+    /// Moves fragments to the outbox as long as it runs low.
     pub(super) fn pump_bulk(&mut self, now: u64) {
-        let mut stuck = 0;
-        while stuck < self.bulk.outgoing.len() && self.outbox.len() < OUTBOX_LOW {
-            let Some(mut body) = self.bulk.outgoing.pop_front() else { return };
-            let total = body.total() as u64;
-            if !body.begun {
+        while self.outbox.len() < OUTBOX_LOW {
+            let begins = self.waiting_with_credit();
+            let queue = if begins.is_some() { &mut self.bulk.waiting } else { &mut self.bulk.outgoing };
+            let Some(body) = queue.pop_front() else { return };
+            if let Some(total) = begins {
                 let about = About::sent(body.kind, body.id, body.total());
-                if self.command(now, about, Command::SendBulk { total }).is_err() {
-                    stuck += 1;
-                    self.bulk.outgoing.push_back(body);
-                    continue;
-                }
+                // Not refused: there is credit.
+                let _ = self.command(now, about, Command::SendBulk { total });
             }
-            let mut head = Head::new(body.kind, body.id);
-            head.total = (!body.begun).then_some(total);
-            body.begun = true;
-            stuck = 0;
-            self.send_fragment(now, &mut body, &head);
-            if body.at < body.total() {
-                self.bulk.outgoing.push_back(body);
-            }
+            let head = Head::new(body.kind, body.id);
+            self.send_fragment(now, body, &head);
         }
     }
 
-    fn send_fragment(&mut self, now: u64, body: &mut Outgoing, head: &Head<'_>) {
+    fn send_fragment(&mut self, now: u64, mut body: Outgoing, head: &Head<'_>) {
         let left = body.total() - body.at;
         let n = left.min(FRAGMENT_BYTES);
         let total = if body.at == 0 { Some(body.total() as u64) } else { None };
         let (first, second) = body.part(n);
         body.at += n;
         self.send(&Head { total, more: n < left, ..*head }, &Body { head: &first, tail: second });
-        if n == left {
+        if n < left {
+            self.bulk.outgoing.push_back(body);
+        } else {
             let _ = self.command(now, About::sent(body.kind, body.id, n), Command::BulkSent);
         }
     }
@@ -268,5 +262,5 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 }
 
 fn outgoing(kind: Kind, id: u64, body: Body<'_>) -> Outgoing {
-    Outgoing { kind, id, head: Bytes::copy_from_slice(body.head), tail: body.tail, at: 0, begun: false }
+    Outgoing { kind, id, head: Bytes::copy_from_slice(body.head), tail: body.tail, at: 0 }
 }

@@ -279,7 +279,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         // The bound is on calls without an answer, and an abandoned call has none yet [C-3].
         let full =
             self.calls.len() >= self.peer.calls_max as usize || self.abandoned >= self.peer.abandoned_max;
-        if full || (self.is_bulk(bytes) && !self.has_credit(bytes)) {
+        if full || (self.is_bulk(bytes) && !self.has_credit_for_call(bytes)) {
             return Err(Refused::WindowFull);
         }
         Ok(())

@@ -141,3 +141,63 @@ fn drain_waits_for_a_block_that_is_on_its_way() {
     assert!(matches!(&outcomes(&mut pair.module)[..], [(7, Outcome::Reply(body))] if body.len() == 2 << 20));
     assert!(matches!(pair.host.closed(), Some(CloseReason::Drained { .. })));
 }
+
+/// A handler that asks its caller for something long waits for an answer whose credit its own call's body must not hold.
+#[test]
+fn an_answer_never_waits_for_the_credit_of_an_open_call() {
+    let mut pair = Pair::x1();
+    let invoked = pair.host.call(0, &options(9), Body { head: &[], tail: pattern(1 << 20) }, 1).unwrap();
+    pair.turn();
+    let asked = pair.call(b"longest");
+    pair.turn();
+    let longest = Bytes::from(vec![5; Limits::DEFAULT.body_bytes_max as usize]);
+    pair.host.reply(0, asked, Body { head: &[], tail: longest.clone() }).unwrap();
+    pair.turn();
+    assert!(matches!(&outcomes(&mut pair.module)[..], [(7, Outcome::Reply(body))] if *body == longest));
+    pair.module.reply(0, invoked, Body::default()).unwrap();
+    pair.turn();
+    assert_eq!(outcomes(&mut pair.host).len(), 1);
+}
+
+#[test]
+fn calls_leave_credit_for_the_longest_answer() {
+    let limits = Limits { body_bytes_max: 200_000, credit_bytes: 500_000, ..Limits::DEFAULT };
+    let config = Config { limits, ..Config::DEFAULT };
+    let mut pair = Pair::active(config, config);
+    let call = |pair: &mut Pair, n| pair.module.call(0, &options(9), Body { head: &[], tail: pattern(n) }, 1);
+    call(&mut pair, 200_000).unwrap();
+    assert_eq!(call(&mut pair, 100_001), Err(Refused::WindowFull));
+    call(&mut pair, 100_000).unwrap();
+}
+
+#[test]
+fn a_long_body_is_not_starved_by_shorter_ones() {
+    let limits = Limits { body_bytes_max: 200_000, credit_bytes: 400_000, ..Limits::DEFAULT };
+    let config = Config { limits, ..Config::DEFAULT };
+    let mut pair = Pair::active(config, config);
+    let answer = |pair: &mut Pair, key, n| {
+        let id = pair.module.call(0, &options(9), Body::from(&b"x"[..]), key).unwrap();
+        let up = drain(&mut pair.module, 0);
+        pair.host.recv(0, &up);
+        pair.host.reply(0, id, Body { head: &[], tail: pattern(n) }).unwrap();
+    };
+    for _ in 0..8 {
+        answer(&mut pair, 0, 50_000);
+    }
+    answer(&mut pair, 1, 200_000);
+    // One frame at a time: each short body that arrives makes room for the next short one.
+    let mut down = Vec::new();
+    for _ in 0..100 {
+        down.extend(drain(&mut pair.host, 0));
+        let frame = 4 + u32::from_le_bytes(down[..4].try_into().unwrap()) as usize;
+        let frame: Vec<u8> = down.drain(..frame).collect();
+        pair.module.recv(0, &frame);
+        for (key, _) in outcomes(&mut pair.module) {
+            if key == 1 {
+                return;
+            }
+            answer(&mut pair, 0, 50_000);
+        }
+    }
+    panic!("the long body never left");
+}

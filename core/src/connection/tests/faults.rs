@@ -247,7 +247,9 @@ fn fragments_that_break_a_rule() {
     host_faults(&with_id(MORE, 9, &[0; 70_000]), Violation::FragmentStray);
     host_faults(&with_id(0, 9, &[0; 16_385]), Violation::NotBulk);
     let mut over = first(16 << 20, 65_536, true);
-    over.extend(with_id(TOTAL | MORE, 10, &[&70_000u64.to_le_bytes()[..], &[0; 65_536]].concat()));
+    for (id, total) in [(10, 16 << 20), (11, 70_000u64)] {
+        over.extend(with_id(TOTAL | MORE, id, &[&total.to_le_bytes()[..], &[0; 65_536]].concat()));
+    }
     host_faults(&over, Violation::OverCredit);
     let mut again = first(200_000, 65_536, true);
     again.extend(first(200_000, 65_536, true));

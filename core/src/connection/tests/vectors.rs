@@ -68,7 +68,7 @@ fn control_frames_mean_what_the_document_says() {
     let (pair, told) = to_host("x1-skipped");
     assert_eq!((pair.host.extensions_skipped(), told.len()), (1, 0));
     let (pair, _) = to_host("x1-credit");
-    assert_eq!(pair.host.machine.session().unwrap().credit_limit, 16_777_216);
+    assert_eq!(pair.host.machine.session().unwrap().credit_limit, 50_331_648);
 }
 
 #[test]
