@@ -200,7 +200,7 @@ pub enum Settlement {
     Lost(CloseReason),
 }
 
-/// One step: the class of the input and the phases before and after. The rule is [`rule`]`(from, class)`.
+/// One step: the class of the input and the phases before and after. The rule is [`crate::table::rule`]`(from, class)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Transition {
     /// What the input was.
