@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use crate::envelope::Profile;
 use crate::event_log::Overflow;
 use crate::id_table::IdTable;
-use crate::limits::Limits;
+use crate::limits::{Config, Limits};
 use crate::topics::TopicSet;
 
 /// "No deadline", for the running minima.
@@ -62,8 +62,8 @@ pub(crate) struct Served {
     pub(crate) expired: bool,
     /// Its body is not complete yet.
     pub(crate) arriving: bool,
-    /// Credit that its bulk body holds.
-    pub(crate) bulk: u64,
+    /// Credit that its body holds.
+    pub(crate) held: u64,
 }
 
 /// A bulk body: of an answer or of a call, and which.
@@ -164,6 +164,18 @@ impl<K: Copy> Session<K> {
     /// credit for the longest answer: answers alone give theirs back as they arrive, and never wait for a call [B-2].
     pub(crate) fn has_credit_for_call(&self, bytes: u64) -> bool {
         bytes.checked_add(self.peer.body_bytes_max).is_some_and(|bytes| self.has_credit(bytes))
+    }
+
+    /// Whether a call's body that came in one piece counts against the credit all the same: in the plain profile it may be long, and
+    /// open calls together should hold no more than they could in x1.
+    pub(crate) fn is_held(&self, bytes: u64, config: &Config) -> bool {
+        self.profile == Profile::Plain && bytes > u64::from(config.limits.inline_bytes_max)
+    }
+
+    /// Whether such a body is too much, given those that are open. One alone never is [B-4].
+    pub(crate) fn holds_too_much(&self, bytes: u64, config: &Config) -> bool {
+        let left = self.granted_limit.saturating_sub(self.granted_spent);
+        self.is_held(bytes, config) && bytes > left && left < config.limits.credit_bytes
     }
 
     /// The earliest deadline, perhaps too early.

@@ -24,6 +24,15 @@ use crate::wire::Reader;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inbound {
     partial: Vec<u8>,
+    skipping: Option<Skipping>,
+}
+
+/// A long extension frame that is not kept while it arrives.
+#[derive(Clone, Copy, Debug)]
+struct Skipping {
+    kind: u8,
+    len: usize,
+    left: usize,
 }
 
 #[cfg(test)]
@@ -51,6 +60,8 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         while !bytes.is_empty() && self.closed().is_none() {
             bytes = if self.is_streaming() {
                 self.stream(now, bytes)
+            } else if let Some(skipping) = self.inbound.skipping {
+                self.skip(now, skipping, bytes)
             } else if self.inbound.partial.is_empty() {
                 self.recv_fresh(now, bytes)
             } else {
@@ -61,7 +72,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// The stream ended.
     pub fn recv_eof(&mut self, now: u64) {
-        if self.is_streaming() || !self.inbound.partial.is_empty() {
+        if self.is_streaming() || self.inbound.skipping.is_some() || !self.inbound.partial.is_empty() {
             return self.fault(now, Violation::Truncated);
         }
         let _ = self.run(now, About::new(Cause::Stream, 0, 0), Input::Peer(Peer::Eof), None, Bytes::new());
@@ -147,13 +158,18 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         self.profile == Profile::X1 && len > self.machine.config().limits.inline_bytes_max as usize
     }
 
-    /// If the incomplete payload is a fragment's, begins it and says how many bytes its header has.
+    /// If the incomplete payload need not be collected, because it is a fragment's or nobody's, begins it and says how many of its
+    /// bytes are dealt with.
     fn try_stream(&mut self, now: u64, payload: &[u8], len: usize) -> Option<usize> {
         if !self.may_be_fragment(len) {
             return None;
         }
         match self.dialect.clone().decode_head(self.profile, payload, len as u32) {
-            Ok(Headed::Incomplete | Headed::Skip { .. }) => None,
+            Ok(Headed::Incomplete) => None,
+            Ok(Headed::Skip { kind }) => {
+                self.inbound.skipping = Some(Skipping { kind, len, left: len - payload.len() });
+                Some(payload.len())
+            }
             Ok(Headed::Frame { head, len: head_len }) => match self.check_head(&head, len - head_len) {
                 Ok(Some(body)) => {
                     self.begin_fragment(now, &head, body, len - head_len);
@@ -170,6 +186,24 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                 Some(payload.len())
             }
         }
+    }
+
+    /// Passes over bytes of an extension frame; returns the rest.
+    fn skip<'a>(&mut self, now: u64, mut skipping: Skipping, bytes: &'a [u8]) -> &'a [u8] {
+        let (passed, rest) = bytes.split_at(skipping.left.min(bytes.len()));
+        skipping.left -= passed.len();
+        self.inbound.skipping = (skipping.left > 0).then_some(skipping);
+        if skipping.left == 0 {
+            self.skipped(now, skipping.kind, skipping.len);
+        }
+        rest
+    }
+
+    /// A whole extension frame was passed over [E-3].
+    fn skipped(&mut self, now: u64, kind: u8, len: usize) {
+        self.extensions += 1;
+        let about = About::new(Cause::Received(kind), 0, len);
+        let _ = self.run(now, about, Input::Peer(Peer::Extension), None, Bytes::new());
     }
 
     /// What a frame's header says by itself, whether its body is there or not: the bulk body that it is a fragment of, if it is one.
@@ -199,11 +233,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                 let body = payload.get(len..).unwrap_or_default();
                 self.recv_frame(now, &head, body, owner);
             }
-            Ok(Headed::Skip { kind }) => {
-                self.extensions += 1;
-                let about = About::new(Cause::Received(kind), 0, payload.len());
-                let _ = self.run(now, about, Input::Peer(Peer::Extension), None, Bytes::new());
-            }
+            Ok(Headed::Skip { kind }) => self.skipped(now, kind, payload.len()),
             Ok(Headed::Incomplete) => self.fault(now, Violation::FrameTooShort),
             Err(violation) => self.fault(now, violation),
         }
@@ -268,10 +298,8 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                 let event =
                     CallHead::new(now, head, deadline_max).into_event(id, meaning, share(body, owner));
                 let congested = self.is_congested();
-                return Some((
-                    Peer::Call { id, deadline_us: head.deadline_us, needs: meaning.needs, congested },
-                    Some(event),
-                ));
+                let (needs, deadline_us, bytes) = (meaning.needs, head.deadline_us, body.len() as u64);
+                return Some((Peer::Call { id, deadline_us, bytes, needs, congested }, Some(event)));
             }
             // Its body goes to the call and not into an event: `recv_frame` takes it before.
             Kind::Response | Kind::InvocationResult => (Peer::Answer { id }, None),

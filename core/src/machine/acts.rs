@@ -31,8 +31,9 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
 
     fn act_on_peer(&mut self, now: u64, act: Act, peer: &Peer, config: &Config, out: &mut Vec<Effect<K>>) {
         match (act, *peer) {
-            (Act::Serve, Peer::Call { id, deadline_us, .. }) => {
-                self.serve(now, id, deadline_us, 0, config);
+            (Act::Serve, Peer::Call { id, deadline_us, bytes, .. }) => {
+                let held = if self.is_held(bytes, config) { bytes } else { 0 };
+                self.serve(now, id, deadline_us, held, config);
                 out.push(Effect::Deliver);
             }
             (Act::Complete, Peer::CallComplete { id, .. }) => {
@@ -56,10 +57,11 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
                 out.push(Effect::SendDenied { id, missing: needs & !self.grants });
             }
             (Act::BulkBegin, Peer::BulkFirst { body, deadline_us, total, len, .. }) => {
-                self.granted_spent += total;
                 self.incoming.insert(body, Incoming { total, got: len });
-                if !body.answer {
-                    self.serve(now, body.id, deadline_us, total, config);
+                if body.answer {
+                    self.granted_spent += total;
+                } else if let Some(served) = self.serve(now, body.id, deadline_us, total, config) {
+                    served.arriving = true;
                 }
             }
             (Act::BulkNext, Peer::BulkNext { body, len, .. }) => {
@@ -106,13 +108,22 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         }
     }
 
-    /// Registers a call of the peer.
-    fn serve(&mut self, now: u64, id: u64, deadline_us: Option<u64>, bulk: u64, config: &Config) {
+    /// Registers a call of the peer whose body holds so much credit.
+    fn serve(
+        &mut self,
+        now: u64,
+        id: u64,
+        deadline_us: Option<u64>,
+        held: u64,
+        config: &Config,
+    ) -> Option<&mut Served> {
         let due =
             deadline_us.map_or(NEVER, |us| now.saturating_add(us.min(config.limits.call_deadline_us_max)));
         self.last_served = Some(id);
         self.served_due = self.served_due.min(due);
-        self.served.push(id, Served { due, cancelled: false, expired: false, arriving: bulk > 0, bulk });
+        self.granted_spent += held;
+        self.served.push(id, Served { due, cancelled: false, expired: false, arriving: false, held });
+        self.served.get_mut(id)
     }
 
     /// Forgets a call that the connection answers itself; it is registered already if its body was bulk.
@@ -120,7 +131,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         self.last_served = self.last_served.max(Some(id));
         self.incoming.remove(&BodyId { answer: false, id });
         if let Some(served) = self.served.remove(id) {
-            self.grant(served.bulk, out);
+            self.grant(served.held, out);
         }
     }
 
@@ -134,7 +145,9 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
     fn grant(&mut self, bytes: u64, out: &mut Vec<Effect<K>>) {
         if bytes > 0 {
             self.granted_limit = self.granted_limit.saturating_add(bytes);
-            out.push(Effect::SendCredit(self.granted_limit));
+            if self.profile == Profile::X1 {
+                out.push(Effect::SendCredit(self.granted_limit));
+            }
         }
     }
 
@@ -199,7 +212,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
 
     fn answer(&mut self, id: u64, bytes: u64, out: &mut Vec<Effect<K>>) {
         if let Some(served) = self.served.remove(id) {
-            self.grant(served.bulk, out);
+            self.grant(served.held, out);
         }
         if self.is_bulk(bytes) {
             self.outgoing += 1;

@@ -109,8 +109,10 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         let class = match *peer {
             Peer::Call { id, .. } if self.is_stale(id) => return Seen::Fault(Violation::StaleCallId),
             Peer::Call { needs, .. } if needs & !self.grants != 0 => Class::PeerCallDenied,
-            Peer::Call { congested, .. }
-                if congested || self.served.len() >= config.limits.calls_max as usize =>
+            Peer::Call { congested, bytes, .. }
+                if congested
+                    || self.served.len() >= config.limits.calls_max as usize
+                    || self.holds_too_much(bytes, config) =>
             {
                 Class::PeerCallBusy
             }

@@ -44,6 +44,7 @@ pub enum Peer {
     Call {
         id: u64,
         deadline_us: Option<u64>,
+        bytes: u64,
         needs: u64,
         congested: bool,
     },

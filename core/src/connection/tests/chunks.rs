@@ -145,3 +145,23 @@ fn byte_by_byte_is_the_same_as_all_at_once() {
     let (up, _) = session();
     assert_eq!(host_story(&up, &careful(&up, vec![1])), host_story(&up, &careful(&up, vec![usize::MAX])));
 }
+
+#[test]
+fn a_long_extension_frame_is_skipped_without_being_kept() {
+    let mut pair = Pair::x1();
+    let mut frame = 10_000_000u32.to_le_bytes().to_vec();
+    frame.extend_from_slice(&200u32.to_le_bytes());
+    frame.resize(4 + 10_000_000, 7);
+    for piece in frame[..9_000_000].chunks(60_000) {
+        pair.host.recv(0, piece);
+        assert!(pair.host.inbound.capacity() < 1000, "{}", pair.host.inbound.capacity());
+    }
+    let mut cut = pair.host.clone();
+    cut.recv_eof(0);
+    assert_eq!(cut.closed(), Some(CloseReason::Violation(Violation::Truncated)));
+    let mut rest = frame[9_000_000..].to_vec();
+    pair.call(b"after");
+    rest.extend(drain(&mut pair.module, 0));
+    pair.host.recv(0, &rest);
+    assert_eq!((pair.host.extensions_skipped(), &pair.served().body[..]), (1, &b"after"[..]));
+}

@@ -298,3 +298,25 @@ fn after_the_end_every_command_says_why() {
     pair.module.abort(0);
     assert_eq!(pair.module.log(0, Body::default(), b""), Err(Refused::Closed(CloseReason::Aborted)));
 }
+
+/// The plain profile has no credit to spend, so what exceeds it is Busy and no violation.
+#[test]
+fn plain_calls_with_long_bodies_hold_no_more_than_the_credit() {
+    let limits = Limits { body_bytes_max: 100_000, credit_bytes: 200_000, ..Limits::DEFAULT };
+    let host = Config { limits, ..Config::DEFAULT };
+    let mut pair = Pair::active(host, Config { x1: false, ..Config::DEFAULT });
+    let long = [0; 90_000];
+    let call = |pair: &mut Pair, key| pair.module.call(0, &options(9), Body::from(&long[..]), key).unwrap();
+    let (first, _, _) = (call(&mut pair, 1), call(&mut pair, 2), call(&mut pair, 3));
+    pair.turn();
+    let told = events(&mut pair.host);
+    assert!(matches!(told[..], [Event::Call(_), Event::Call(_), Event::CallBusy(CallId(3))]), "{told:?}");
+    assert!(matches!(&outcomes(&mut pair.module)[..], [(3, Outcome::Reply(body))] if body == "busy"));
+    // Short ones are bounded by the window, and an answer makes room.
+    pair.call(b"short");
+    pair.host.reply(0, first, Body::default()).unwrap();
+    call(&mut pair, 4);
+    pair.turn();
+    assert!(matches!(events(&mut pair.host)[..], [Event::Call(_), Event::Call(_)]));
+    assert_eq!(drain(&mut pair.host, 0), [], "nobody is told of credit");
+}

@@ -48,7 +48,7 @@ fn machines<R: Role>(x1: bool) -> Vec<M<R>> {
         step(
             &mut active,
             0,
-            Input::Peer(Peer::Call { id, deadline_us: Some(60), needs: 0, congested: false }),
+            Input::Peer(Peer::Call { id, deadline_us: Some(60), bytes: 0, needs: 0, congested: false }),
         );
     }
     step(&mut active, 0, Input::Peer(Peer::Cancel { id: 2 }));
@@ -84,10 +84,10 @@ fn inputs() -> Vec<(u64, Input<u8>)> {
         Peer::Hello(OFFER),
         Peer::Accepts { x1: false, limits: Limits::DEFAULT },
         Peer::Refuses(RefusalCode::Busy),
-        Peer::Call { id: 9, deadline_us: None, needs: 0, congested: false },
-        Peer::Call { id: 9, deadline_us: None, needs: 0, congested: true },
-        Peer::Call { id: 9, deadline_us: None, needs: 2, congested: false },
-        Peer::Call { id: 1, deadline_us: None, needs: 0, congested: false },
+        Peer::Call { id: 9, deadline_us: None, bytes: 0, needs: 0, congested: false },
+        Peer::Call { id: 9, deadline_us: None, bytes: 0, needs: 0, congested: true },
+        Peer::Call { id: 9, deadline_us: None, bytes: 0, needs: 2, congested: false },
+        Peer::Call { id: 1, deadline_us: None, bytes: 0, needs: 0, congested: false },
         Peer::CallComplete { id: 4, needs: 0, congested: false },
         Peer::CallComplete { id: 4, needs: 0, congested: true },
         Peer::CallComplete { id: 4, needs: 2, congested: false },
