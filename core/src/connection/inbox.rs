@@ -5,7 +5,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::Event;
+use super::{Event, SPARE_ENTRIES};
 use crate::limits::Config;
 
 #[derive(Clone, Debug, Default)]
@@ -24,17 +24,19 @@ struct Dropped {
     last: u64,
 }
 
-/// A queue longer than this is not kept once it is empty.
-const SPARE_EVENTS: usize = 64;
-
 impl Inbox {
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.events.capacity()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.events.len() + usize::from(self.dropped.is_some())
     }
 
     pub(super) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > SPARE_EVENTS {
+        if self.events.is_empty() && self.events.capacity() > SPARE_ENTRIES {
             self.events = VecDeque::new();
         }
         match event {

@@ -37,6 +37,9 @@ use crate::table::Phase;
 /// Pongs that may wait for the transport [G-5].
 const PONGS_MAX: usize = 1024;
 
+/// Room that empty queues keep: what a burst took is given back.
+const SPARE_ENTRIES: usize = 64;
+
 /// One end of a connection in role `R`, speaking dialect `D`.
 ///
 /// `recv*` and `handle_*` take the world in, verbs take commands of the application, `poll_*` and `take_*` give out, the rest
@@ -127,7 +130,11 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// The next outcome of a call of ours, with the key given to [`Connection::call`].
     pub fn poll_outcome(&mut self) -> Option<(u64, Outcome)> {
-        self.outcomes.pop_front()
+        let outcome = self.outcomes.pop_front();
+        if self.outcomes.is_empty() && self.outcomes.capacity() > SPARE_ENTRIES {
+            self.outcomes = VecDeque::new();
+        }
+        outcome
     }
 
     /// Everything that waits for the transport, or `None`. There is at most one batch out at a time.
@@ -258,8 +265,8 @@ impl<R: Role, D: Dialect> Connection<R, D> {
             }
             self.apply(now, &mut effects, deliver, answer);
         }
-        effects.clear();
-        self.effects = effects;
+        // Empty: `apply` drained it, and a refused command leaves nothing.
+        self.effects = if effects.capacity() > SPARE_ENTRIES { Vec::new() } else { effects };
         if self.machine.is_drained() {
             let about = About::new(Cause::Local, 0, 0);
             let _ = self.run(now, about, Input::Settle, None, Bytes::new());

@@ -234,6 +234,32 @@ fn a_silent_peer_is_turned_away_when_the_handshake_takes_too_long() {
 }
 
 #[test]
+fn an_idle_connection_gives_back_what_a_burst_took() {
+    let mut pair = Pair::x1();
+    let ids: Vec<CallId> = (0..1000).map(|_| pair.call(b"x")).collect();
+    pair.turn();
+    pair.host.handle_timeout(1_000_000);
+    pair.module.handle_timeout(1_000_000);
+    pair.turn();
+    events(&mut pair.host);
+    outcomes(&mut pair.module);
+    for id in ids {
+        pair.host.reply(0, id, Body::default()).unwrap();
+    }
+    pair.turn();
+    let (host, module) = (pair.host.machine.session().unwrap(), pair.module.machine.session().unwrap());
+    let kept = [
+        host.served.capacity(),
+        module.calls.capacity(),
+        pair.host.inbox.capacity(),
+        pair.host.effects.capacity(),
+        pair.module.effects.capacity(),
+        pair.module.outcomes.capacity(),
+    ];
+    assert!(kept.iter().all(|kept| *kept <= 64), "{kept:?}");
+}
+
+#[test]
 fn extension_frames_are_skipped_and_counted() {
     let mut pair = Pair::x1();
     pair.module.extension(0, 200).unwrap();
