@@ -70,6 +70,8 @@ pub(crate) struct State<R: Role, D: Dialect> {
     asked: u64,
     /// Outcomes and events of the last read: more than one means that there is something to batch.
     pub(crate) last_read: usize,
+    /// Bytes written since the transport was last asked for bytes.
+    pub(crate) written_unread: u64,
     pub(crate) closed: Option<CloseReason>,
     /// When the end is forced: after closing, the last words; before it, the peer's after writing failed.
     end: u64,
@@ -176,6 +178,7 @@ impl<R: Role, D: Dialect> Cell<R, D> {
             armed: NEVER,
             asked: NEVER,
             last_read: 0,
+            written_unread: 0,
             closed: None,
             end: NEVER,
             closers: Slab::new(),

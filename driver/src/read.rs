@@ -16,10 +16,16 @@ const READS_PER_TURN_MAX: usize = 16;
 /// next fragment's body should go to its own buffer, and not through this one.
 const BESIDE_BULK_BYTES: usize = if cfg!(modipc_loom) { 64 } else { 4 << 10 };
 
+/// After so many bytes written in a row the transport is asked for bytes, whatever it said before. While a task writes and its
+/// peer takes it all, the executor that would tell of arrivals does not run: a Ping would wait for the end of a whole block.
+const WRITTEN_UNREAD_MAX: u64 = 256 << 10;
+
 /// The reading half, taken out of the cell, and the bulk body that the next bytes belong to.
 pub(crate) struct ReadJob {
     half: Reader,
     bulk: Option<BulkBuf>,
+    /// The transport has promised to wake, and is asked without another promise.
+    probe: bool,
 }
 
 /// What reading gave.
@@ -106,17 +112,49 @@ impl ReadJob {
         let rest = scratch.get_mut(filled.saturating_sub(bulk_len)..).unwrap_or_default();
         let bulk = self.bulk.as_mut().and_then(|bulk| bulk.space().get_mut(filled..));
         match bulk.filter(|space| !space.is_empty()) {
-            Some(space) => self.half.poll_read(cx, &mut [IoSliceMut::new(space), IoSliceMut::new(rest)]),
-            None => self.half.poll_read(cx, &mut [IoSliceMut::new(rest)]),
+            Some(space) => {
+                ask(&mut self.half, self.probe, cx, &mut [IoSliceMut::new(space), IoSliceMut::new(rest)])
+            }
+            None => ask(&mut self.half, self.probe, cx, &mut [IoSliceMut::new(rest)]),
         }
     }
+}
+
+fn ask(
+    half: &mut Reader,
+    probe: bool,
+    cx: &mut Context<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> Poll<std::io::Result<usize>> {
+    if probe {
+        // Pending here renews the promise of the poll before, for nothing has woken since.
+        return half.try_read(bufs).map_or(Poll::Pending, Poll::Ready);
+    }
+    half.poll_read(cx, bufs)
 }
 
 impl<R: Role, D: Dialect> State<R, D> {
     /// Takes the reading half, if reading may give something.
     pub(crate) fn take_reader(&mut self) -> Option<ReadJob> {
+        let probe = !self.reader.is_due() && self.written_unread >= WRITTEN_UNREAD_MAX;
+        if probe {
+            self.reader.mark_ready();
+        }
         let half = self.reader.take_due()?;
-        Some(ReadJob { half, bulk: self.connection.take_bulk() })
+        self.written_unread = 0;
+        Some(ReadJob { half, bulk: self.connection.take_bulk(), probe })
+    }
+
+    /// Whether so much was written since the last look at what arrived that the task has to look before it writes on. A leader
+    /// waits for a wake that may not come until then, so reading is up to the task again.
+    pub(crate) fn reading_is_overdue(&mut self) -> bool {
+        let overdue = self.written_unread >= WRITTEN_UNREAD_MAX
+            && self.closed.is_none()
+            && self.reader.home().is_some();
+        if overdue {
+            self.leader = None;
+        }
+        overdue
     }
 
     /// Puts a job back that was not done.

@@ -131,6 +131,9 @@ impl<R: Role, D: Dialect, S: Service<R, D>> Driver<R, D, S> {
         if self.should_yield(state) {
             return Plan::Round(Round::Yield);
         }
+        if state.reading_is_overdue() {
+            return Plan::Round(Round::Again);
+        }
         if !state.words_are_over(now)
             && let Some(writer) = state.take_writer(now)
         {

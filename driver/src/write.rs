@@ -94,6 +94,7 @@ impl<R: Role, D: Dialect> State<R, D> {
 
     fn wrote(&mut self, mut writer: Writer, wrote: &Wrote, after: &mut After) {
         self.stats.bytes_out += wrote.bytes;
+        self.written_unread += wrote.bytes;
         self.stats.writes += wrote.writes;
         let used = match wrote.end {
             WroteEnd::Done => {

@@ -189,6 +189,8 @@ pub const PONG: u8 = 10;
 pub const GOODBYE: u8 = 11;
 /// Kind 12.
 pub const LAGGED: u8 = 12;
+/// Kind 13.
+pub const CREDIT: u8 = 13;
 
 /// Request 4.
 pub const GET_BLOCK_HEIGHT: u32 = 4;

@@ -8,16 +8,15 @@ use modipc_node::{Attached, Credentials, NodeConfig, PeerIdentity};
 use modipc_tests::healthy::Healthy;
 use modipc_tests::notes::Note;
 use modipc_tests::raw::{
-    ANSWER, EVENT, GET_BLOCK_HEIGHT, GOODBYE, HELLO, INVOCATION_RESULT, LAGGED, LOG, PING, PONG, Payload,
-    REQUEST, RESPONSE, RawPeer, frame, hello_with_records, plain, request, seed_hello, string, with_id,
-    x1_hello,
+    ANSWER, CREDIT, EVENT, GET_BLOCK_HEIGHT, GOODBYE, HELLO, INVOCATION_RESULT, LAGGED, LOG, PING, PONG,
+    Payload, REQUEST, RESPONSE, RawPeer, frame, hello_with_records, plain, request, seed_hello, string,
+    with_id, x1_hello,
 };
 use modipc_tests::server::{Server, end_of};
 use modipc_tests::world::own_user;
 
 /// Kinds that have no other use here.
 const CANCEL: u8 = 8;
-const CREDIT: u8 = 13;
 const PROGRESS: u8 = 14;
 const GRANTS_CHANGED: u8 = 15;
 

@@ -22,8 +22,8 @@ use modipc_node::LOG_TARGET;
 use modipc_tests::mailbox::Mailbox;
 use modipc_tests::notes::Note;
 use modipc_tests::raw::{
-    GOODBYE, HELLO, INVOCATION, INVOCATION_RESULT, PONG, REQUEST, RESPONSE, RawPeer, SUBSCRIBE_EVENTS,
-    event_types, frame, request, seed_hello, string, with_id, x1_hello,
+    CREDIT, GOODBYE, HELLO, INVOCATION, INVOCATION_RESULT, PONG, REQUEST, RESPONSE, RawPeer,
+    SUBSCRIBE_EVENTS, event_types, frame, request, seed_hello, string, with_id, x1_hello,
 };
 use modipc_tests::server::{Server, end_of};
 use modipc_tests::vectors::{Vector, named, read};
@@ -185,7 +185,7 @@ fn a_bulk_call_of_the_vectors_is_one_call() {
         let frame = peer.frame().unwrap();
         match frame.kind() {
             RESPONSE => answer = Some(frame),
-            13 => credit = Some(frame.u64(12)),
+            CREDIT => credit = Some(frame.u64(12)),
             other => panic!("a frame of kind {other}"),
         }
     }
