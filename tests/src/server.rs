@@ -135,6 +135,7 @@ fn run(
         let (runtime, path) = (world.tokio().clone(), world.sockets().path());
         started.put(Started { node: node.clone(), api, runtime, path });
         stop.take().await;
-        node.shutdown(1, "the test is over", SECOND).await
+        // Peers that a test still holds say no goodbye.
+        node.shutdown(1, "the test is over", SECOND / 10).await
     })
 }

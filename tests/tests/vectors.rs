@@ -2,6 +2,7 @@
 //! real client by a host without code of ours. What the two send in turn is compared with the vectors, too.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use modipc_api::{
     AnyEvent, Capability, ErrorCode, ErrorInfo, HealthReport, HealthStatus, Invocation, InvocationResult,
-    Request,
+    ModuleError, Party, Request, Response,
 };
 use modipc_core::{CloseReason, Config, Limits, Profile, RefusalCode, SubscribeOptions};
 use modipc_module::{
-    Client, Connect, ConnectError, Delivery, EventStream, InvocationContext, InvocationHandler, Topics,
+    Client, Connect, ConnectError, Delivery, EventStream, InvocationContext, InvocationHandler, State, Topics,
 };
 use modipc_node::LOG_TARGET;
 use modipc_tests::mailbox::Mailbox;
@@ -296,7 +297,7 @@ fn analyst() -> Connect {
 }
 
 fn plain(hello: Connect) -> Connect {
-    hello.config(Config { x1: false, ..Connect::CONFIG })
+    hello.config(Config { x1: false, ..Config::DEFAULT })
 }
 
 #[test]
@@ -426,6 +427,45 @@ fn control_vectors_are_understood_by_the_client() {
     hosted.host.expect(GOODBYE);
     let end = hosted.world.run(client.wait_closed());
     assert!(matches!(end, CloseReason::Drained { reason: 1, .. }), "{end}");
+}
+
+#[test]
+fn invalid_vectors_cost_the_host_that_call_or_event_and_no_more() {
+    let (mut hosted, client) = Hosted::answered(plain(analyst()), "plain-answer-accepted");
+    let invalid: BTreeMap<u64, Vec<u8>> = beginning("invalid", "plain-invalid-response-")
+        .into_iter()
+        .map(|(_, frame)| (id_of(&frame), frame))
+        .collect();
+    let last = *invalid.keys().last().unwrap();
+    for id in 1..=last + 1 {
+        let reply = client.request(Request::GetChainTip);
+        assert_eq!(hosted.host.expect(REQUEST).id(), id);
+        let not_found = with_id(u32::from(RESPONSE), id, &2_u32.to_le_bytes());
+        hosted.host.send(invalid.get(&id).unwrap_or(&not_found));
+        match hosted.world.run(reply) {
+            Ok(response) => assert!(response == Response::NotFound && !invalid.contains_key(&id)),
+            Err(error) => {
+                let guilty = error.module_error();
+                assert!(
+                    matches!(guilty, Some(ModuleError::ProtocolError { guilty: Party::Host, .. })),
+                    "{error}"
+                );
+                assert!(invalid.contains_key(&id));
+            }
+        }
+    }
+    let mut events = hosted.subscribe(&client, 0);
+    for (name, frame) in beginning("invalid", "plain-invalid-event-") {
+        hosted.host.send(&frame);
+        let delivery = hosted.world.run(events.next());
+        assert!(matches!(delivery, Some(Delivery::Undecodable { .. })), "{name}: {delivery:?}");
+    }
+    for (name, frame) in beginning("invalid", "plain-invalid-invocation-") {
+        hosted.host.send(&frame);
+        let result = hosted.host.expect(INVOCATION_RESULT);
+        assert_eq!((result.id(), result.u32(12)), (id_of(&frame), 1), "{name}");
+    }
+    assert_eq!(client.state(), State::Active);
 }
 
 /// Answers as the vectors of the results say.
