@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use modipc_transport_uds::raise_nofile_limit;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -20,6 +21,9 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How long the first event may take.
 const FIRST_EVENT: Duration = Duration::from_secs(20);
+
+/// Descriptors for everything but connections.
+const OTHER_DESCRIPTORS: usize = 64;
 
 /// Requests on the first connection before the memory of the others is measured.
 const WARM_REQUESTS: u64 = 200;
@@ -55,6 +59,7 @@ pub(crate) async fn run<S: Stack>(args: &ClientArgs, variant: Variant) -> Result
 
 async fn scenario<S: Stack>(args: &ClientArgs, variant: Variant) -> Result<Report> {
     let window = Duration::try_from_secs_f64(args.seconds)?;
+    raise_nofile_limit((args.conns.max(args.subs) + OTHER_DESCRIPTORS) as u64)?;
     let server = Server::start(args, variant)?;
     match args.scenario {
         Scenario::Rtt => one_connection::<S>(&server, args.scenario, Work::Lookup, 1, window).await,

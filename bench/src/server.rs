@@ -52,7 +52,7 @@ pub(crate) async fn serve(args: &ServerArgs) -> Result<()> {
 }
 
 /// One descriptor for each connection, and one more for a time while its peer does not keep up.
-pub(crate) fn descriptors(wanted: u64) -> Result<()> {
+fn descriptors(wanted: u64) -> Result<()> {
     match raise_nofile_limit(wanted) {
         // What there is will do for most scenarios; who needs more meets an error that says so.
         Err(NofileError::HardLimit { hard, .. }) => raise_nofile_limit(hard)?,
