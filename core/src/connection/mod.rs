@@ -139,9 +139,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     /// Everything that waits for the transport, or `None`. There is at most one batch out at a time.
     pub fn take_batch(&mut self, now: u64) -> Option<Batch> {
-        if let Some(limit) = self.credit_due.take() {
-            self.send(&Head::new(Kind::Credit, 0), &Body::from(&limit.to_le_bytes()[..]));
-        }
+        self.send_credit();
         self.pump_bulk(now);
         self.outbox.take()
     }
@@ -339,7 +337,16 @@ impl<R: Role, D: Dialect> Connection<R, D> {
 
     // ---- frames out ----
 
+    /// Tells the peer of credit that rose. At once before any other frame, so that what follows what does not depend on when
+    /// the transport takes a batch; several rises between two frames are one Credit.
+    fn send_credit(&mut self) {
+        if let Some(limit) = self.credit_due.take() {
+            self.send(&Head::new(Kind::Credit, 0), &Body::from(&limit.to_le_bytes()[..]));
+        }
+    }
+
     fn send(&mut self, head: &Head<'_>, body: &Body<'_>) {
+        self.send_credit();
         let (dialect, profile) = (&self.dialect, self.profile);
         self.outbox.push(
             |len| dialect.frame_prefix(len),
