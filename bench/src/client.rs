@@ -59,7 +59,7 @@ pub(crate) async fn run<S: Stack>(args: &ClientArgs, variant: Variant) -> Result
 
 async fn scenario<S: Stack>(args: &ClientArgs, variant: Variant) -> Result<Report> {
     let window = Duration::try_from_secs_f64(args.seconds)?;
-    raise_nofile_limit((args.conns.max(args.subs) + OTHER_DESCRIPTORS) as u64)?;
+    raise_nofile_limit((connection_count(args) + OTHER_DESCRIPTORS) as u64)?;
     let server = Server::start(args, variant)?;
     match args.scenario {
         Scenario::Rtt => one_connection::<S>(&server, args.scenario, Work::Lookup, 1, window).await,
@@ -69,6 +69,15 @@ async fn scenario<S: Stack>(args: &ClientArgs, variant: Variant) -> Result<Repor
         Scenario::Block => one_connection::<S>(&server, args.scenario, Work::Block, 1, window).await,
         Scenario::Connections => connections::<S>(&server, args.conns, window).await,
         Scenario::Fanout => fanout::<S>(&server, args.subs, window).await,
+    }
+}
+
+fn connection_count(args: &ClientArgs) -> usize {
+    match args.scenario {
+        Scenario::Rtt | Scenario::Pipelined | Scenario::Block => 1,
+        // The first one warms the server up.
+        Scenario::Connections => args.conns + 1,
+        Scenario::Fanout => args.subs,
     }
 }
 
