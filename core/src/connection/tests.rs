@@ -20,6 +20,7 @@ mod events;
 mod faults;
 mod honest;
 mod life;
+mod pairs;
 mod table;
 mod vectors;
 
