@@ -205,7 +205,9 @@ fn of_many_who_come_and_go_never_two_have_the_path() {
                         Ok(listener) => {
                             assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the path");
                             let connected = connect(listener.path(), &PeerPolicy::SameUser);
-                            assert!(connected.is_ok(), "{connected:?}");
+                            // Nobody accepts here, so those who look whether the path is held may have filled its queue.
+                            let there = matches!(connected, Ok(_) | Err(ConnectError::Busy { .. }));
+                            assert!(there, "{connected:?}");
                             held += 1;
                             holders.fetch_sub(1, Ordering::SeqCst);
                         }
