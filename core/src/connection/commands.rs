@@ -28,9 +28,7 @@ impl<R: Role, D: Dialect> Connection<R, D> {
         key: u64,
     ) -> Result<CallId, Refused> {
         let bytes = body.len() as u64;
-        let key = Key { user: key, mark: self.outbox.mark() };
-        let command = Command::Call { key, deadline_us: options.deadline_us, bytes };
-        let id = self.command(now, About::sent(R::CALL, 0, body.len()), command)?.id;
+        // All that can be refused comes before the call is issued: from then on it has an outcome.
         let mut records = Vec::new();
         if let (Some(subscribe), Profile::X1) = (options.subscribe, self.profile) {
             if let Some(position) = subscribe.resume {
@@ -40,6 +38,9 @@ impl<R: Role, D: Dialect> Connection<R, D> {
                 Records::push(&mut records, RECORD_OVERFLOW, &[subscribe.overflow as u8])?;
             }
         }
+        let key = Key { user: key, mark: self.outbox.mark() };
+        let command = Command::Call { key, deadline_us: options.deadline_us, bytes };
+        let id = self.command(now, About::sent(R::CALL, 0, body.len()), command)?.id;
         let head = Head {
             deadline_us: Some(options.deadline_us),
             trace: options.trace,

@@ -36,18 +36,7 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
                 self.serve(now, id, deadline_us, held, config);
                 out.push(Effect::Deliver);
             }
-            (Act::Complete, Peer::CallComplete { id, .. }) => {
-                self.incoming.remove(&BodyId { answer: false, id });
-                let Some(served) = self.served.get_mut(id) else { return };
-                served.arriving = false;
-                out.push(Effect::Deliver);
-                if served.expired {
-                    out.push(Effect::ServedExpired(id));
-                }
-                if served.cancelled {
-                    out.push(Effect::ServedCancelled(id));
-                }
-            }
+            (Act::Complete, Peer::CallComplete { id, .. }) => self.complete(id, out),
             (Act::Busy, Peer::Call { id, .. } | Peer::CallComplete { id, .. }) => {
                 self.turn_away(id, out);
                 out.push(Effect::SendBusy(id));
@@ -124,6 +113,20 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
         self.granted_spent += held;
         self.served.push(id, Served { due, cancelled: false, expired: false, arriving: false, held });
         self.served.get_mut(id)
+    }
+
+    /// Hands on a call whose body is whole, with what was held back as long as nobody knew of it.
+    fn complete(&mut self, id: u64, out: &mut Vec<Effect<K>>) {
+        self.incoming.remove(&BodyId { answer: false, id });
+        let Some(served) = self.served.get_mut(id) else { return };
+        served.arriving = false;
+        out.push(Effect::Deliver);
+        if served.expired {
+            out.push(Effect::ServedExpired(id));
+        }
+        if served.cancelled {
+            out.push(Effect::ServedCancelled(id));
+        }
     }
 
     /// Forgets a call that the connection answers itself; it is registered already if its body was bulk.

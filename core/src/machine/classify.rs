@@ -106,36 +106,27 @@ impl<R: Role, K: Copy + Eq + Hash + Debug> Machine<R, K> {
 
 impl<K: Copy + Eq + Hash + Debug> Session<K> {
     fn classify_peer(&self, peer: &Peer, config: &Config) -> Seen {
+        let calls_max = config.limits.calls_max as usize;
         let class = match *peer {
             Peer::Call { id, .. } if self.is_stale(id) => return Seen::Fault(Violation::StaleCallId),
-            Peer::Call { needs, .. } if needs & !self.grants != 0 => Class::PeerCallDenied,
-            Peer::Call { congested, bytes, .. }
-                if congested
-                    || self.served.len() >= config.limits.calls_max as usize
-                    || self.holds_too_much(bytes, config) =>
-            {
-                Class::PeerCallBusy
+            Peer::Call { needs, congested, bytes, .. } => {
+                let busy = congested || self.served.len() >= calls_max || self.holds_too_much(bytes, config);
+                self.admit(needs, busy, [Class::PeerCall, Class::PeerCallDenied, Class::PeerCallBusy])
             }
-            Peer::Call { .. } => Class::PeerCall,
-            Peer::CallComplete { needs, .. } if needs & !self.grants != 0 => Class::PeerCompleteDenied,
-            Peer::CallComplete { congested, .. }
-                if congested || self.served.len() > config.limits.calls_max as usize =>
-            {
-                Class::PeerCompleteBusy
+            // It is in `served` itself.
+            Peer::CallComplete { needs, congested, .. } => {
+                let busy = congested || self.served.len() > calls_max;
+                let classes = [Class::PeerCallComplete, Class::PeerCompleteDenied, Class::PeerCompleteBusy];
+                self.admit(needs, busy, classes)
             }
-            Peer::CallComplete { .. } => Class::PeerCallComplete,
             Peer::BulkFirst { body, total, len, more, .. } => {
-                return match self.check_bulk_first(body, total, len, more, config) {
-                    Ok(()) if body.answer => Seen::As(Class::PeerBulkAnswer),
-                    Ok(()) => Seen::As(Class::PeerBulkCall),
-                    Err(violation) => Seen::Fault(violation),
-                };
+                let class = if body.answer { Class::PeerBulkAnswer } else { Class::PeerBulkCall };
+                let fits = self.check_bulk_first(body, total, len, more, config);
+                return fits.map_or_else(Seen::Fault, |()| Seen::As(class));
             }
             Peer::BulkNext { body, len, more } => {
-                return match self.check_bulk_next(body, len, more) {
-                    Ok(()) => Seen::As(Class::PeerBulkNext),
-                    Err(violation) => Seen::Fault(violation),
-                };
+                let fits = self.check_bulk_next(body, len, more);
+                return fits.map_or_else(Seen::Fault, |()| Seen::As(Class::PeerBulkNext));
             }
             Peer::Answer { id } => match self.calls.get(id) {
                 Some(Call::Pending { .. }) => Class::PeerAnswer,
@@ -181,6 +172,15 @@ impl<K: Copy + Eq + Hash + Debug> Session<K> {
             | Peer::Failure => Class::PeerEarly,
         };
         Seen::As(class)
+    }
+
+    /// Which of the classes a whole call is: let through, denied [C-6], or turned away [C-3].
+    fn admit(&self, needs: u64, is_busy: bool, [fits, denied, busy]: [Class; 3]) -> Class {
+        match (needs & !self.grants, is_busy) {
+            (0, false) => fits,
+            (0, true) => busy,
+            _ => denied,
+        }
     }
 
     fn check_bulk_first(
